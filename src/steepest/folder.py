@@ -1,0 +1,80 @@
+"""A run is a folder: where each file of it lies, who may write in it, and how a file is written whole."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from steepest.errors import UserError
+
+
+class Folder:
+    """The paths of one run folder; `path` need not exist yet."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.recipe = self.path / "recipe.toml"
+        self.evidence = self.path / "evidence.jsonl"
+        self.metrics = self.path / "metrics.csv"
+        self.result = self.path / "result.json"
+        self.env = self.path / "env.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.best = self.path / "best"
+        self.last = self.path / "last"
+        self.report = self.path / "report.html"
+        self.model = self.path / "model.safetensors"
+        self.preprocessing = self.path / "preprocessing.json"
+        self.examples = self.path / "examples.npz"
+
+    def create(self) -> None:
+        """Make the folder and see that it can be written to. Raises UserError where it cannot."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.path / ".writable", b"")
+            (self.path / ".writable").unlink()
+        except OSError as error:
+            raise UserError(
+                f"The run folder {str(self.path)!r} cannot be written: {error.strerror or error}. "
+                "Choose another with --out, or free space and give yourself the right to write there."
+            ) from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for this process; the kernel lets go when the process ends, however it ends."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "ab") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"Another process is training in {str(self.path)!r}. "
+                    "Wait for it, stop it, or give this run a folder of its own with --out."
+                ) from None
+            yield
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: a neighbour is written and synced, then takes the name."""
+    neighbour = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(neighbour, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(neighbour, path)
+    except BaseException:
+        neighbour.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make names made, replaced or removed in a folder survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,37 @@
+"""The closed vocabulary of update rules.
+
+A rule is written in + - * / **, comparisons, the names of VOCABULARY (called on `xp`) and the functions of
+this file. Each name has the same meaning in NumPy, torch, JAX, on scalars inside a compiled kernel, and in
+HOST, plain floats; so that one body runs in all of them.
+"""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+VOCABULARY = ("abs", "exp", "expm1", "log", "maximum", "minimum", "sign", "sqrt", "where")
+
+HOST = SimpleNamespace(
+    abs=abs,
+    exp=math.exp,
+    expm1=math.expm1,
+    log=lambda x: math.log(x) if x > 0 else -math.inf,
+    maximum=max,
+    minimum=min,
+    sign=lambda x: math.copysign(1.0, x) if x else 0.0,
+    sqrt=math.sqrt,
+    where=lambda condition, a, b: a if condition else b,
+)
+"""`xp` for once-a-step arithmetic: Python floats, hence float64."""
+
+
+def lerp(a: Any, b: Any, c: Any) -> Any:
+    """The point a share c of the way from a to b.   a + c(b - a)"""
+    return a + c * (b - a)
+
+
+def debias(xp: Any, beta: Any, t: Any) -> Any:
+    """Weight that a moving average of decay β has gathered after t steps.   1 - βᵗ
+
+    Written -expm1(t·log β): 1 - β**t loses half its digits in float32, where a framework traces t."""
+    return -xp.expm1(t * xp.log(beta))

@@ -1,0 +1,265 @@
+"""`Recipe`: a complete, frozen, serialisable description of a training run.
+
+Every setting has its one default here; the command line, `fit`, the docs and recipe.toml all read this table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from steepest.errors import UserError, did_you_mean
+
+FORMAT = 1
+"""Version of the file format; a recipe of a higher one is refused."""
+
+PATHS = ("data", "val", "test", "init")
+"""Settings that may name files; in a file they are relative to it and start with a dot."""
+
+HEADINGS = {
+    "data": "data",
+    "model": "model",
+    "loss": "descent",
+    "budget": "when to evaluate, save and stop",
+    "seed": "machine",
+}
+"""Setting that opens a part of recipe.toml → its heading."""
+
+ELSEWHERE = {
+    "learning_rate": "lr",
+    "optimizer": "rule",
+    "criterion": "loss",
+    "scheduler": "schedule",
+    "epochs": 'budget, as in budget="20 epochs"',
+    "max_epochs": 'budget, as in budget="20 epochs"',
+    "max_steps": 'budget, as in budget="500 steps"',
+    "time_limit": 'budget, as in budget="60s"',
+    "random_state": "seed",
+    "validation_split": "val",
+    "label": "target",
+    "gradient_clip_val": "clip_norm",
+}
+"""What other libraries call a setting → our name of it."""
+
+Name = str
+Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Recipe(BaseModel):
+    """All settings of one run. `None`, written "none" in files and commands, switches a thing off."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    format: int = Field(FORMAT, description="version of this file's format")
+
+    data: str = Field(description="a bundled name, a path, or the kind of object that was given")
+    data_fingerprint: str | None = Field(None, description="SHA-256 of the content that was read")
+    target: str | list[str] | None = Field(None, description="column or columns to predict")
+    features: list[str] | None = Field(None, description="columns to predict from; none: all others")
+    drop: list[str] = Field([], description="columns to leave out")
+    task: Literal["auto", "classification", "regression"] = Field(
+        "auto", description="what kind of target it is"
+    )
+    val: Share | str = Field(0.15, description="share of the rows, or a path, that choices are measured on")
+    test: Share | str = Field(
+        0.15, description="share of the rows, or a path, that is looked at once, at the end"
+    )
+    split: Literal["auto", "random", "stratified", "group", "time"] = Field(
+        "auto", description="how rows are shared out; auto: stratified for classes, else random"
+    )
+    split_by: str | None = Field(None, description="column of groups or of time for that split")
+    sample_weight: str | None = Field(None, description="column of weights of the rows in the loss")
+    class_weight: Literal["balanced"] | list[float] | None = Field(
+        None, description="weights of the classes in the loss"
+    )
+    scale: Literal["standard", "minmax"] | None = Field("standard", description="scaling of number columns")
+    impute: Literal["median", "mean"] | None = Field(
+        "median", description="what fills gaps in number columns"
+    )
+    augment: Name | None = Field(None, description="random change of training images: shift, flip")
+
+    model: Name = Field(
+        "auto", description="auto (cnn for images, else mlp), linear, mlp, cnn, or package.module:function"
+    )
+    hidden: list[int] = Field([256, 128], description="widths of the hidden layers of the mlp")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units dropped in training")
+    init: Name = Field(
+        "default", description="default, kaiming, xavier, orthogonal, lsuv, or a .safetensors file"
+    )
+    freeze: list[str] = Field([], description="patterns of parameter names that stay as they are")
+
+    loss: Name = Field(
+        "auto", description="auto, cross_entropy, focal, binary, mse, huber, l1, or the name of a function"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label spread over all classes")
+    focal_gamma: float = Field(2.0, ge=0, description="power with which the focal loss fades easy examples")
+    huber_delta: float = Field(1.0, gt=0, description="residual where Huber turns from square to line")
+    l1: float = Field(0.0, ge=0, description="weight of Σ|w| in the loss")
+    l2: float = Field(0.0, ge=0, description="weight of ½Σw² in the loss")
+    rule: Name = Field("adamw", description="update rule: adamw, sgd, momentum, lion, …")
+    hyper: dict[str, float] = Field({}, description="other hyperparameters of the rule")
+    lr: float | None = Field(None, ge=0, description="learning rate; none: the rule's own default")
+    lr_scale: dict[str, float] = Field({}, description="pattern of parameter names → factor on the rate")
+    weight_decay: float | None = Field(None, ge=0, description="weight decay; none: the rule's own default")
+    schedule: Name = Field("plateau", description="plateau, constant, cosine, one_cycle, wsd, …")
+    warmup: str = Field("0 steps", description="length of the linear rise of the rate")
+    batch_size: Positive | Literal["full"] = Field(64, description="examples of one update")
+    accumulate: int = Field(1, ge=1, description="microbatches that an update is computed in")
+    clip_norm: float | None = Field(None, gt=0, description="largest norm of the whole gradient")
+    clip_value: float | None = Field(None, gt=0, description="largest size of one coordinate of the gradient")
+    clip_adaptive: float | None = Field(
+        None, gt=0, description="largest norm of a unit's gradient, in norms of its weights"
+    )
+    average: float | None = Field(None, gt=0, lt=1, description="decay of the moving average of the weights")
+    precision: Literal["32", "bf16", "16"] = Field("32", description="number format of the forward pass")
+    compile: bool = Field(False, description="whether torch.compile is used")
+
+    budget: str = Field("100 epochs", description="60s, 10m, 500 steps, 20 epochs: never more than this")
+    evaluate_every: str = Field("1 epoch", description="steps or epochs between evaluations")
+    monitor: str = Field("val/loss", description="metric that the best weights, decay and stop go by")
+    mode: Literal["auto", "min", "max"] = Field("auto", description="whether less or more of it is better")
+    patience: int = Field(
+        6, ge=1, description="evaluations without gain before the rate decays, or training stops"
+    )
+    min_delta: float = Field(0.0, ge=0, description="smallest change of the monitor that counts as gain")
+    decay_factor: float = Field(0.3, gt=0, lt=1, description="factor on the rate at a plateau")
+    max_decays: int = Field(2, ge=0, description="decays without gain after which training stops")
+    raise_after: int | None = Field(
+        None, ge=1, description="clear gains in a row after which the rate rises; none: never"
+    )
+    guard: bool = Field(True, description="whether a non-finite loss or gradient is kept from the weights")
+    save_every: str = Field("1 epoch", description="steps or epochs between checkpoints")
+    keep: int = Field(3, ge=1, description="newest checkpoints kept, beside the best")
+
+    seed: int = Field(0, ge=0, description="origin of every random number of the run")
+    device: str = Field("cpu", description="where to compute: cpu, cuda, mps, auto")
+    deterministic: bool = Field(False, description="whether torch must refuse non-deterministic operations")
+    num_workers: int = Field(0, ge=0, description="processes that fetch the examples of a Dataset")
+    num_threads: int | None = Field(None, ge=1, description="threads of torch; none: as torch chooses")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _none(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and value.lower() in ("none", "off") else value
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _digits(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) else value
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Recipe:
+        """A checked recipe. Raises UserError that names the key, what was got and what is possible."""
+        for key in settings:
+            if key not in cls.model_fields:
+                raise UserError(f"The recipe has no setting {key!r}.{_nearest(key)}")
+        _refuse_auto(settings)
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            raise UserError(_sentence(error)) from None
+
+    def to_toml(self) -> str:
+        """The recipe as text, one setting a line with its meaning."""
+        lines = ["# steepest recipe: `steepest fit recipe.toml` repeats this run"]
+        for key, field in type(self).model_fields.items():
+            if key in HEADINGS:
+                lines += ["", f"# {HEADINGS[key]}"]
+            lines.append(f"{f'{key} = {_toml(getattr(self, key))}':<40}  # {field.description}")
+        return "\n".join(lines) + "\n"
+
+    def relative_to(self, folder: Path) -> Recipe:
+        """The same recipe with its files named as seen from `folder`."""
+        moved = {key: _seen_from(folder, value) for key in PATHS if _is_path(value := getattr(self, key))}
+        return self.model_copy(update=moved)
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """The recipe in a file. Raises UserError for a missing file, no recipe, or one of a newer version."""
+        return cls.of(settings_in(path))
+
+
+def settings_in(path: Path) -> dict[str, Any]:
+    """The settings that a recipe file holds, its files found from its own folder, not yet checked."""
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"No recipe can be read at {str(path)!r}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{str(path)!r} is not a recipe: {error}. A recipe is a TOML file of `setting = value` lines."
+        ) from None
+    if (version := settings.get("format", FORMAT)) != FORMAT:
+        raise UserError(
+            f"{str(path)!r} is written in recipe format {version!r}; this version of steepest reads "
+            f"format {FORMAT}. Install a newer steepest."
+        )
+    found = {k: os.path.normpath(path.parent / settings[k]) for k in PATHS if _is_path(settings.get(k))}
+    return settings | {key: value if os.path.isabs(value) else f"./{value}" for key, value in found.items()}
+
+
+def parse_value(text: str) -> Any:
+    """A value from the command line: TOML where it is TOML ("3e-4", "true", "[64, 32]"), else the text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _nearest(key: str) -> str:
+    if key in ELSEWHERE:
+        return f" Here it is called {ELSEWHERE[key]}."
+    return did_you_mean(key, Recipe.model_fields) + " `steepest settings` lists them all."
+
+
+def _refuse_auto(settings: Mapping[str, Any]) -> None:
+    for key in ("rule", "lr", "batch_size", "schedule", "weight_decay", "clip_norm"):
+        if settings.get(key) == "auto":
+            default = Recipe.model_fields[key].default
+            raise UserError(
+                f'{key} = "auto" would have to be measured, and this version does not measure it yet. '
+                f"Give a value, or leave it out for the default ({'none' if default is None else default})."
+            )
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = str(first["loc"][0]) if first["loc"] else "recipe"
+    if first["type"] == "missing":
+        return f"The recipe lacks the setting {key!r}."
+    wanted = "; or ".join(
+        dict.fromkeys(e["msg"].lower() for e in error.errors() if e["loc"] and e["loc"][0] == key)
+    )
+    meaning = Recipe.model_fields[key].description
+    return f"The setting {key!r} cannot be {first['input']!r}: {wanted}. Its meaning: {meaning}."
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and (value.startswith((".", "/")) or os.sep in value)
+
+
+def _seen_from(folder: Path, value: str) -> str:
+    relative = os.path.relpath(value, folder)
+    return relative if relative.startswith(".") else f"./{relative}"
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return '"none"'
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_quoted(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return _quoted(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _quoted(text: str) -> str:
+    # JSON leaves DEL as it is, TOML wants it escaped; all else of a JSON string is a TOML string.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -11,16 +11,37 @@ from typing import Any
 
 VOCABULARY = ("abs", "exp", "expm1", "log", "maximum", "minimum", "sign", "sqrt", "where")
 
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0 else -math.inf
+
+
+def _maximum(a: float, b: float) -> float:
+    return a if a >= b or a != a else b
+
+
+def _minimum(a: float, b: float) -> float:
+    return a if a <= b or a != a else b
+
+
+def _sign(x: float) -> float:
+    return math.copysign(1.0, x) if abs(x) > 0 else x
+
+
+def _where(condition: bool, a: float, b: float) -> float:
+    return a if condition else b
+
+
 HOST = SimpleNamespace(
     abs=abs,
     exp=math.exp,
     expm1=math.expm1,
-    log=lambda x: math.log(x) if x > 0 else -math.inf,
-    maximum=max,
-    minimum=min,
-    sign=lambda x: math.copysign(1.0, x) if x else 0.0,
+    log=_log,
+    maximum=_maximum,
+    minimum=_minimum,
+    sign=_sign,
     sqrt=math.sqrt,
-    where=lambda condition, a, b: a if condition else b,
+    where=_where,
 )
 """`xp` for once-a-step arithmetic: Python floats, hence float64."""
 

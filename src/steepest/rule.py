@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 from steepest.quantity import Quantity
 
-Number: TypeAlias = "float | Callable[[int], float]"
-"""A hyperparameter: a float, or a schedule, which is a function of the global step (first step = 1)."""
+Number: TypeAlias = Annotated[Any, "float, or schedule"]
+"""A hyperparameter: a float, or a schedule, which is a function of the global step (first step = 1).
+
+Any to a type checker: a rule may be given either, and `scalars` meets floats alone."""
 
 QUANTITIES: dict[str, Quantity] = {
     "lr": Quantity("the learning rate, by which a direction is multiplied", "units of w per unit of u"),
-    "weight_decay": Quantity("the pull of a weight towards zero", "1/step after multiplication by lr"),
+    "weight_decay": Quantity("the pull of a weight towards zero", "per step and unit of lr"),
     "momentum": Quantity("the share of the last velocity that is kept", "per step", high=1),
     "dampening": Quantity("the share of a gradient that momentum ignores, from step 2 on", high=1),
     "alpha": Quantity("the share of the mean square that is kept", "per step", high=1),
@@ -25,7 +27,7 @@ QUANTITIES: dict[str, Quantity] = {
     "eps": Quantity("what keeps a denominator from zero", "units of g; of g² in Adadelta"),
     "lr_decay": Quantity("the growth of the divisor of lr", "per step"),
     "initial": Quantity("the sum of squares before the first step", "units of g²"),
-    "momentum_decay": Quantity("how fast the momentum approaches beta1", "per step; 0.004 takes some 6000 steps"),
+    "momentum_decay": Quantity("how fast the momentum approaches beta1", "per step: 0.004 takes 6000 steps"),
 }
 """Every hyperparameter by name: meaning, unit, range. A rule whose name is not here is not checked."""
 
@@ -50,8 +52,8 @@ class Rule:
     direction  (xp, k, w, g, *slots) → (u, *slots); once a weight; k holds the hyperparameters and the scalars
     follow     (xp, k, w, u) → w
 
-    A field annotated `Number` is schedulable and kept as a float; ints, bools and strings are structure. Every
-    constant made of hyperparameters alone is made in `scalars`: 1 - 0.999 in float32 is off by 2e-5 of its value.
+    A field annotated `Number` is schedulable and kept as a float; ints, bools and strings are structure.
+    Every constant made of hyperparameters alone is made in `scalars`: 1 - 0.999 in float32 is off by 2e-5.
     A value out of the range that QUANTITIES states is a UserError, of a schedule at the step where it occurs.
     """
 
@@ -68,8 +70,8 @@ class Rule:
                 number = QUANTITIES[name].number(f"{type(self).__name__}'s {name}", value)
                 object.__setattr__(self, name, number)
 
-    def scalars(self, xp: Any, t: Any, **shared: Any) -> dict[str, Any]:
-        """Numbers of step t (1, 2, …), among them the new values of the shared scalars."""
+    def scalars(self, *xp_t: Any, **shared: Any) -> dict[str, Any]:
+        """(xp, t, **shared) → numbers of step t (1, 2, …), among them the new shared scalars."""
         return {}
 
     def init(self, xp: Any, w: Any) -> tuple[Any, ...]:
@@ -77,8 +79,8 @@ class Rule:
         return tuple(xp.zeros_like(w) for _ in self.slots)
 
     @staticmethod
-    def direction(xp: Any, k: Any, w: Any, g: Any, *slots: Any) -> tuple[Any, ...]:
-        """Where to go from w, given its gradient and state; abstract."""
+    def direction(*xp_k_w_g_slots: Any, **none: Any) -> tuple[Any, ...]:
+        """(xp, k, w, g, *slots) → (u, *slots): where to go from w; abstract."""
         raise NotImplementedError
 
     @classmethod
@@ -88,13 +90,15 @@ class Rule:
 
     def at(self, step: int) -> Rule:
         """This rule with every schedule replaced by its value at the global step."""
-        values = {name: value(step) for name in _numbers(type(self)) if callable(value := getattr(self, name))}
-        return replace(self, **values) if values else self
+        hyper = vars(self)
+        due = {name: hyper[name](step) for name in _numbers(type(self)) if callable(hyper[name])}
+        return type(self)(**{**hyper, **due}) if due else self
 
     def constants(self, xp: Any, t: Any, shared: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         """(k, new shared scalars) of step t; the rule must hold floats (see `at`)."""
         made = self.scalars(xp, t, **shared)
-        k = _tuple_type(type(self), tuple(made))(*(getattr(self, n) for n in _numbers(type(self))), *made.values())
+        hyper = map(vars(self).__getitem__, _numbers(type(self)))
+        k = _tuple_type(type(self), *made)._make([*hyper, *made.values()])
         return k, {name: made[name] for name in shared}
 
 
@@ -109,5 +113,6 @@ def _measured(cls: type[Rule]) -> tuple[str, ...]:
 
 
 @cache
-def _tuple_type(cls: type[Rule], made: tuple[str, ...]) -> type:
-    return namedtuple(f"{cls.__name__}Scalars", (*_numbers(cls), *made))
+def _tuple_type(cls: type[Rule], *made: str) -> Any:
+    names = (*_numbers(cls), *made)
+    return namedtuple(f"{cls.__name__}Scalars", names)  # pyright: ignore[reportUntypedNamedTuple]

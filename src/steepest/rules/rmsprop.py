@@ -1,0 +1,119 @@
+"""RMSprop and its family: the gradient over the root of its mean square."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from steepest.maths import lerp
+from steepest.rule import Number, Rule
+
+
+@dataclass(frozen=True)
+class RMSprop(Rule):
+    """Root of the mean square.   g ← g + weight_decay·w   v ← αv+(1-α)g²   u = g/(√v + ε)
+    w ← w - lr·u
+
+    lr: length of a coordinate's step, in units of w; the first steps are up to 1/√(1-α) times as long.
+    State: v (1 float per weight).
+    Tieleman & Hinton 2012, COURSERA lecture 6.5; equals torch.optim.RMSprop."""
+
+    lr: Number = 1e-2
+    alpha: Number = 0.99
+    eps: Number = 1e-8
+    weight_decay: Number = 0.0
+
+    slots = ("v",)
+
+    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
+        return {"c": 1 - self.alpha}
+
+    @staticmethod
+    def direction(xp: Any, k: Any, w: Any, g: Any, v: Any) -> tuple[Any, ...]:
+        g = g + k.weight_decay * w
+        v = lerp(v, g * g, k.c)
+        return g / (xp.sqrt(v) + k.eps), v
+
+
+@dataclass(frozen=True)
+class RMSpropMomentum(Rule):
+    """RMSprop with velocity.   v as in RMSprop   b ← momentum·b + g/(√v + ε)   u = b
+    w ← w - lr·u
+
+    lr: as RMSprop's, times 1/(1 - momentum) along a steady gradient.   State: v, b (2 floats per weight).
+    Equals torch.optim.RMSprop(momentum=)."""
+
+    lr: Number = 1e-2
+    alpha: Number = 0.99
+    eps: Number = 1e-8
+    momentum: Number = 0.9
+    weight_decay: Number = 0.0
+
+    slots = ("v", "b")
+
+    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
+        return {"c": 1 - self.alpha}
+
+    @staticmethod
+    def direction(xp: Any, k: Any, w: Any, g: Any, v: Any, b: Any) -> tuple[Any, ...]:
+        g = g + k.weight_decay * w
+        v = lerp(v, g * g, k.c)
+        b = k.momentum * b + g / (xp.sqrt(v) + k.eps)
+        return b, v, b
+
+
+@dataclass(frozen=True)
+class RMSpropCentered(Rule):
+    """RMSprop over the standard deviation.   v as in RMSprop   m ← αm+(1-α)g   u = g/(√max(v - m², 0) + ε)
+    w ← w - lr·u
+
+    lr: as RMSprop's.   State: v, m (2 floats per weight).
+    Graves 2013, arXiv:1308.0850, equations 38-41 without momentum; equals
+    torch.optim.RMSprop(centered=True), except where rounding makes v - m² negative (NaN there)."""
+
+    lr: Number = 1e-2
+    alpha: Number = 0.99
+    eps: Number = 1e-8
+    weight_decay: Number = 0.0
+
+    slots = ("v", "m")
+
+    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
+        return {"c": 1 - self.alpha}
+
+    @staticmethod
+    def direction(xp: Any, k: Any, w: Any, g: Any, v: Any, m: Any) -> tuple[Any, ...]:
+        g = g + k.weight_decay * w
+        v = lerp(v, g * g, k.c)
+        m = lerp(m, g, k.c)
+        variance = v - m * m
+        return g / (xp.sqrt(xp.where(variance < 0, 0.0, variance)) + k.eps), v, m
+
+
+@dataclass(frozen=True)
+class RMSpropCenteredMomentum(Rule):
+    """RMSprop over the standard deviation, with velocity.   b ← momentum·b + g/(√max(v - m², 0) + ε)   u = b
+    w ← w - lr·u
+
+    v and m as in RMSpropCentered.   lr: as RMSpropMomentum's.   State: v, m, b (3 floats per weight).
+    Graves 2013, arXiv:1308.0850, equations 38-41; equals torch.optim.RMSprop(momentum=, centered=True)."""
+
+    lr: Number = 1e-2
+    alpha: Number = 0.99
+    eps: Number = 1e-8
+    momentum: Number = 0.9
+    weight_decay: Number = 0.0
+
+    slots = ("v", "m", "b")
+
+    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
+        return {"c": 1 - self.alpha}
+
+    @staticmethod
+    def direction(xp: Any, k: Any, w: Any, g: Any, v: Any, m: Any, b: Any) -> tuple[Any, ...]:
+        g = g + k.weight_decay * w
+        v = lerp(v, g * g, k.c)
+        m = lerp(m, g, k.c)
+        variance = v - m * m
+        b = k.momentum * b + g / (xp.sqrt(xp.where(variance < 0, 0.0, variance)) + k.eps)
+        return b, v, m, b

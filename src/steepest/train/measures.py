@@ -1,0 +1,126 @@
+"""Sums on the device from which accuracy, precision, recall, F1, RMSE, MAE and R² are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LARGEST_CONFUSION = 1000
+"""Classes up to which the table of confusions is kept: it takes 8·K² bytes."""
+
+
+class Hits:
+    """What classification is measured by: weights of examples by class.   State: K² or 3·K floats."""
+
+    names = ("accuracy", "precision", "recall", "f1")
+
+    def __init__(self, classes: int):
+        self.classes = classes
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was counted."""
+        self._counts: dict[str, Tensor] = {}
+
+    def update(self, outputs: Tensor, target: Tensor, w: Tensor) -> None:
+        """Count a batch in.   w: (n,) float64, the weight of each example."""
+        guess = guessed(outputs, target).flatten()
+        truth = target.long().flatten()
+        w = w.repeat_interleave(len(truth) // len(w)) if len(truth) != len(w) else w
+        self._add("truth", truth, w, self.classes)
+        self._add("guess", guess, w, self.classes)
+        self._add("hit", truth, w * (truth == guess), self.classes)
+        if self.classes <= LARGEST_CONFUSION:
+            self._add("pair", truth * self.classes + guess, w, self.classes**2)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The measures as scalars on the device; none where nothing was counted."""
+        if not self._counts:
+            return {}
+        hit, truth, guess = (self._counts[name] for name in ("hit", "truth", "guess"))
+        occurs = (truth + guess) > 0
+        by_class = {
+            "precision": _share(hit, guess),
+            "recall": _share(hit, truth),
+            "f1": _share(2 * hit, truth + guess),
+        }
+        macro = {name: value.sum() / occurs.sum() for name, value in by_class.items()}
+        return {"accuracy": hit.sum() / truth.sum(), **macro}
+
+    def confusion(self) -> np.ndarray | None:
+        """Weight of the examples by (true class, guessed class); None above LARGEST_CONFUSION classes."""
+        if "pair" not in self._counts:
+            return None
+        return self._counts["pair"].reshape(self.classes, self.classes).cpu().numpy()
+
+    def _add(self, name: str, place: Tensor, w: Tensor, size: int) -> None:
+        if name not in self._counts:
+            self._counts[name] = torch.zeros(size, dtype=torch.float64, device=place.device)
+        self._counts[name].scatter_add_(0, place, w)
+
+
+class Errors:
+    """What regression is measured by: moments of the error and of the target.   State: 5 floats a target."""
+
+    names = ("rmse", "mae", "r2")
+
+    def __init__(self, scale: float | Sequence[float]):
+        self.scale = torch.as_tensor(scale, dtype=torch.float64)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was counted."""
+        self._sums: tuple[Tensor, ...] | None = None
+
+    def update(self, outputs: Tensor, target: Tensor, w: Tensor) -> None:
+        """Count a batch in.   w: (n,) float64, the weight of each example."""
+        y = target.double().reshape(len(w), -1)
+        error = outputs.double().reshape(y.shape) - y
+        w = w[:, None]
+        mean = _share((w * y).sum(0), w.sum())
+        batch = (
+            w.sum(),
+            (w * error**2).sum(0),
+            (w * error.abs()).sum(0),
+            mean,
+            (w * (y - mean) ** 2).sum(0),
+        )
+        self._sums = batch if self._sums is None else _merged(self._sums, batch)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The measures as scalars on the device; none where nothing was counted."""
+        if self._sums is None:
+            return {}
+        weight, squares, sizes, _, spread = self._sums
+        scale = self.scale.to(squares)
+        exact = (squares == 0).double()
+        r2 = torch.where(spread > 0, 1 - squares / spread, exact)
+        return {
+            "rmse": (scale**2 * squares / weight).mean().sqrt(),
+            "mae": (scale * sizes / weight).mean(),
+            "r2": r2.mean(),
+        }
+
+
+def guessed(outputs: Tensor, target: Tensor) -> Tensor:
+    """Classes that the outputs point to, shaped like the target: largest of K, or sign of one logit."""
+    if outputs.ndim > 1 and outputs.shape[1] > 1:
+        return outputs.argmax(1)
+    return (outputs.reshape(target.shape) > 0).long()
+
+
+def _merged(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Sums of two samples, with mean and spread about it joined stably.   Chan, Golub & LeVeque 1979."""
+    weight = a[0] + b[0]
+    gap = b[3] - a[3]
+    share = _share(b[0], weight)
+    mean = a[3] + gap * share
+    spread = a[4] + b[4] + gap**2 * a[0] * share
+    return weight, a[1] + b[1], a[2] + b[2], mean, spread
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    return part / whole.where(whole > 0, torch.ones_like(whole))

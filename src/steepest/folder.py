@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Folder:
             ) from error
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Generator[None]:
         """Hold the folder for this process; the kernel lets go when the process ends, however it ends."""
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / ".lock", "ab") as held:

@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -48,7 +48,7 @@ ELSEWHERE = {
 """What other libraries call a setting → our name of it."""
 
 Name = str
-Share = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -76,7 +76,7 @@ class Recipe(BaseModel):
     )
     split_by: str | None = Field(None, description="column of groups or of time for that split")
     sample_weight: str | None = Field(None, description="column of weights of the rows in the loss")
-    class_weight: Literal["balanced"] | list[float] | None = Field(
+    class_weight: Literal["balanced"] | list[float] | dict[str, float] | None = Field(
         None, description="weights of the classes in the loss"
     )
     scale: Literal["standard", "minmax"] | None = Field("standard", description="scaling of number columns")
@@ -125,8 +125,10 @@ class Recipe(BaseModel):
     evaluate_every: str = Field("1 epoch", description="steps or epochs between evaluations")
     monitor: str = Field("val/loss", description="metric that the best weights, decay and stop go by")
     mode: Literal["auto", "min", "max"] = Field("auto", description="whether less or more of it is better")
-    patience: int = Field(
-        6, ge=1, description="evaluations without gain before the rate decays, or training stops"
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="evaluations without gain before decay or stop; none: 6 under a level schedule",
     )
     min_delta: float = Field(0.0, ge=0, description="smallest change of the monitor that counts as gain")
     decay_factor: float = Field(0.3, gt=0, lt=1, description="factor on the rate at a plateau")
@@ -135,7 +137,7 @@ class Recipe(BaseModel):
         None, ge=1, description="clear gains in a row after which the rate rises; none: never"
     )
     guard: bool = Field(True, description="whether a non-finite loss or gradient is kept from the weights")
-    save_every: str = Field("1 epoch", description="steps or epochs between checkpoints")
+    save_every: str = Field("30s", description="seconds, steps or epochs between checkpoints")
     keep: int = Field(3, ge=1, description="newest checkpoints kept, beside the best")
 
     seed: int = Field(0, ge=0, description="origin of every random number of the run")
@@ -254,9 +256,10 @@ def _toml(value: Any) -> str:
     if value is None:
         return '"none"'
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_quoted(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+        pairs = cast("dict[str, Any]", value).items()
+        return "{" + ", ".join(f"{_quoted(k)} = {_toml(v)}" for k, v in pairs) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
+        return "[" + ", ".join(map(_toml, cast("list[Any]", value))) + "]"
     return _quoted(value) if isinstance(value, str) else json.dumps(value)
 
 

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase as RunningNorm
 from steepest.errors import UserError
 
 
-def apply(model: nn.Module, inputs: Any) -> Any:
+def apply(model: Callable[..., Any], inputs: Any) -> Any:
     """The model's outputs for inputs of several arrays too: a tuple by place, a dict by name."""
     if isinstance(inputs, dict):
         return model(**inputs)

@@ -39,7 +39,7 @@ class Loss:
     class_weight: Tensor | None = None
 
     def __call__(self, outputs: Any, target: Any, weight: Tensor | None = None) -> Tensor:
-        losses = self.each(outputs, target)
+        losses = self.each(_as_target(outputs, target) if self.target == "any" else outputs, target)
         if self.class_weight is not None:
             losses = losses * self.class_weight.to(losses)[target.long()].reshape(losses.shape)
         if weight is not None:
@@ -131,6 +131,12 @@ LOSSES: dict[str, tuple[Callable[..., Tensor], Target]] = {
 }
 
 ALIASES = {"mse": "mean_squared_error"}
+
+
+def _as_target(outputs: Any, target: Any) -> Any:
+    """One output an example, (n, 1), as (n,) where the target is: else torch would pair all with all."""
+    tensors = isinstance(outputs, Tensor) and isinstance(target, Tensor)
+    return outputs.squeeze(1) if tensors and outputs.shape == (*target.shape, 1) else outputs
 
 
 def _by_example(losses: Tensor, name: str) -> Tensor:

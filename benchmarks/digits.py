@@ -1,0 +1,109 @@
+"""`steepest fit digits` with default settings, and training alone against a bare torch loop.
+
+1. The whole command in a fresh process, one run a seed: test accuracy and seconds, medians.
+2. The same network, data, batch size, rule and epochs: the loop and AdamW of steepest, against a bare loop
+   with torch.optim.AdamW and a shuffled DataLoader, in turn; median of the paired time ratios. The MLP shows
+   what a loop costs, the CNN what remains of it where the network itself takes the time.
+
+python benchmarks/digits.py [seeds] [epochs]
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from record import write
+from sklearn.datasets import load_digits
+from torch.utils.data import DataLoader, TensorDataset
+
+from steepest.models import build
+from steepest.torch import AdamW, loop
+
+COMMAND = Path(sys.executable).with_name("steepest")
+BATCH = 64
+
+
+def whole_command(seed: int, out: Path) -> tuple[float, float]:
+    """(test accuracy, seconds of wall time) of one run with default settings."""
+    began = time.perf_counter()
+    subprocess.run(
+        [COMMAND, "fit", "digits", "--seed", str(seed), "--out", out], check=True, stdout=subprocess.DEVNULL
+    )
+    seconds = time.perf_counter() - began
+    return json.loads((out / "result.json").read_text())["metrics"]["test/accuracy"], seconds
+
+
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """All pictures (n, 1, 8, 8) in 0…1, and their labels."""
+    bunch = load_digits()
+    pictures = torch.tensor(bunch.images, dtype=torch.float32)[:, None] / 16
+    return pictures, torch.tensor(bunch.target)
+
+
+def network(preset: str) -> torch.nn.Module:
+    """A preset of steepest's, from the same start each time."""
+    torch.manual_seed(0)
+    return build(preset, (1, 8, 8), 10)
+
+
+def bare(preset: str, pictures: torch.Tensor, labels: torch.Tensor, epochs: int) -> float:
+    """Seconds of a loop as one would write it."""
+    net = network(preset)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    loader = DataLoader(TensorDataset(pictures, labels), batch_size=BATCH, shuffle=True)
+    began = time.perf_counter()
+    for _ in range(epochs):
+        for x, y in loader:
+            optimizer.zero_grad()
+            F.cross_entropy(net(x), y).backward()
+            optimizer.step()
+    return time.perf_counter() - began
+
+
+def ours(preset: str, pictures: torch.Tensor, labels: torch.Tensor, epochs: int) -> float:
+    """Seconds of steepest's loop with its guard on, nothing written."""
+    net = network(preset)
+    optimizer = AdamW(net.parameters(), lr=1e-3)
+    began = time.perf_counter()
+    with loop(net, optimizer, (pictures, labels), epochs=epochs, batch_size=BATCH) as steps:
+        for x, y in steps:
+            steps.step(F.cross_entropy(net(x), y))
+    return time.perf_counter() - began
+
+
+def measure_command(seeds: int) -> None:
+    """Part 1."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [whole_command(seed, Path(folder, str(seed))) for seed in range(seeds)]
+    accuracies, seconds = map(list, zip(*runs, strict=True))
+    medians = {
+        "median_accuracy": statistics.median(accuracies),
+        "median_seconds": statistics.median(seconds),
+    }
+    write("digits", case="command", n=seeds, **medians, accuracies=accuracies, seconds=seconds)
+
+
+def measure_training(preset: str, pairs: int, epochs: int) -> None:
+    """Part 2."""
+    data = digits()
+    ours(preset, *data, epochs=1)
+    bare(preset, *data, epochs=1)
+    seconds = [(ours(preset, *data, epochs), bare(preset, *data, epochs)) for _ in range(pairs)]
+    ratio = statistics.median(mine / theirs for mine, theirs in seconds)
+    settings = {"preset": preset, "epochs": epochs, "threads": torch.get_num_threads()}
+    write("digits", case="training", n=pairs, median_ratio=ratio, **settings, seconds=seconds)
+
+
+if __name__ == "__main__":
+    seeds, epochs = (int(text) for text in (*sys.argv[1:], *("5", "10")[len(sys.argv) - 1 :]))
+    measure_command(seeds)
+    for preset in ("mlp", "cnn"):
+        measure_training(preset, 2 * seeds, epochs)

@@ -1,0 +1,46 @@
+"""Gradient descent for deep learning, written once and carried the whole way."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from steepest import rules, schedule
+    from steepest.errors import UserError
+    from steepest.evidence import Evidence
+    from steepest.recipe import Recipe
+    from steepest.run import Run
+    from steepest.verbs.fit import fit
+    from steepest.verbs.resume import resume
+
+    __version__: str
+
+__all__ = ["Evidence", "Recipe", "Run", "UserError", "__version__", "fit", "resume", "rules", "schedule"]
+
+_HOMES = {
+    "Evidence": "steepest.evidence",
+    "Recipe": "steepest.recipe",
+    "Run": "steepest.run",
+    "UserError": "steepest.errors",
+    "fit": "steepest.verbs.fit",
+    "resume": "steepest.verbs.resume",
+}
+"""Where each public name lives; it is imported when first asked for: `import steepest` costs nothing."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    elif name in ("rules", "schedule"):
+        value = import_module(f"steepest.{name}")
+    elif name == "__version__":
+        value = import_module("importlib.metadata").version("steepest")
+    else:
+        raise AttributeError(f"module 'steepest' has no attribute {name!r}; it has {', '.join(__all__)}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,107 @@
+"""The command line: verbs and a few flags; every other setting goes through --set."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from steepest.errors import UserError
+
+app = typer.Typer(
+    name="steepest",
+    help="Gradient descent for deep learning: train, continue and explain a network.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting; `steepest settings` lists them."),
+]
+
+
+@app.command()
+def fit(
+    data: Annotated[
+        str, typer.Argument(help="digits, iris, …, a .csv, .parquet or .npz file, or a recipe.toml.")
+    ],
+    target: Annotated[str | None, typer.Option(help="Column to predict; a,b for several.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.", show_default="runs/<name>")] = None,
+    budget: Annotated[str | None, typer.Option(help="60s, 10m, '500 steps', '20 epochs'.")] = None,
+    val: Annotated[str | None, typer.Option(help="Share or file that choices are measured on.")] = None,
+    test: Annotated[
+        str | None, typer.Option(help="Share or file that is looked at once, at the end.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="linear, mlp, cnn or package.module:function.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Update rule: adamw, sgd, lion, …")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    batch_size: Annotated[str | None, typer.Option(help="Examples of one update, or full.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="plateau, constant, cosine, one_cycle, …")] = None,
+    seed: Annotated[int | None, typer.Option(help="Origin of every random number.")] = None,
+    set_: Settings = None,
+) -> None:
+    """Train on DATA, test once, and leave a folder that explains itself."""
+    from steepest.recipe import parse_value
+    from steepest.verbs.fit import fit as run_fit
+
+    texts = {"val": val, "test": test, "batch_size": batch_size}
+    settings: dict[str, Any] = {key: parse_value(text) for key, text in texts.items() if text is not None}
+    plain = {"budget": budget, "model": model, "rule": rule, "lr": lr, "schedule": schedule, "seed": seed}
+    settings |= {key: value for key, value in plain.items() if value is not None}
+    if target is not None:
+        settings["target"] = target.split(",") if "," in target else target
+    run_fit(data, out=out, **settings | _assignments(set_))
+
+
+@app.command()
+def resume(
+    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    budget: Annotated[str | None, typer.Option(help="A new budget, or '+10 epochs' more.")] = None,
+) -> None:
+    """Continue a run that was stopped or killed, to the identical bits."""
+    from steepest.verbs.resume import resume as run_resume
+
+    run_resume(run, budget=budget)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> None:
+    """Write report.html of a run anew."""
+    from steepest.report import write
+
+    print(f"report: {write(run)}")
+
+
+@app.command()
+def settings() -> None:
+    """List every setting with its default and meaning."""
+    from steepest.recipe import Recipe
+
+    print(Recipe.of({"data": "…"}).to_toml(), end="")
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 failed, 2 a mistake of the user's, 130/143 stopped."""
+    # As with python -m: what lies where one works can be named in package.module:function.
+    sys.path.append(os.getcwd())
+    try:
+        app()
+    except UserError as error:
+        print(f"steepest: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _assignments(pairs: list[str] | None) -> dict[str, Any]:
+    """{"lr": 0.1} of ["lr=0.1"]."""
+    from steepest.recipe import parse_value
+
+    for pair in pairs or ():
+        if "=" not in pair:
+            raise UserError(f"--set takes KEY=VALUE, got {pair!r}. For example --set dropout=0.1.")
+    return {key: parse_value(value) for key, value in (pair.split("=", 1) for pair in pairs or ())}

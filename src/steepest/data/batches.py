@@ -1,0 +1,185 @@
+"""From data to updates: `batches(data, …)` hands out, for every update, its microbatches.
+
+A position is the number of updates done. What comes at a position depends on (seed, position) alone: not on
+workers, processes, nor on what was drawn before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Literal, Protocol
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
+
+from steepest.data import augment as augmentation
+from steepest.data.examples import loader
+from steepest.data.order import Plan
+from steepest.data.stream import StreamBatches
+from steepest.data.tree import Tree, count, cut, gather, is_tree, leaves, tensors
+from steepest.errors import UserError
+
+__all__ = ["ArrayBatches", "Batches", "DatasetBatches", "batches", "count"]
+
+
+class Batches(Protocol):
+    """Updates in order.
+
+    examples    examples an epoch, or None where a stream does not say
+    per_epoch   updates an epoch, or None where a stream does not say (known after its first pass)
+    epoch       epoch (0, 1, …) of the update handed out last
+    resumes_by  "position": any position is reached at once; "skipping": by reading what comes before it
+    """
+
+    examples: int | None
+    per_epoch: int | None
+    epoch: int
+    resumes_by: Literal["position", "skipping"]
+
+    def start(self, position: int = 0) -> Iterator[list[Tree]]:
+        """The microbatches of update `position`, `position` + 1, … without end."""
+        ...
+
+    def once(self) -> Iterator[list[Tree]]:
+        """The same from position 0, for one pass over the data."""
+        ...
+
+
+def batches(
+    data: Any,
+    batch_size: int | Literal["full"] = 64,
+    *,
+    accumulate: int = 1,
+    seed: int = 0,
+    shuffle: bool = True,
+    augment: str | augmentation.Augmentation | None = None,
+    num_workers: int = 0,
+) -> Batches:
+    """Batches of a tree of arrays, a map-style Dataset, a DataLoader or an iterable of batches.
+
+    batch_size  examples an update, or "full"; a DataLoader or iterable keeps its own
+    accumulate  microbatches an update is cut into; changes memory, not the update
+    augment     "shift", "flip" or a function (inputs, generator) → inputs
+    num_workers processes that read a map-style Dataset; what they read does not depend on their number
+    """
+    how = augmentation.named(augment)
+    if is_stream(data):
+        return StreamBatches(data, _whole("accumulate", accumulate), seed, how)
+    whole = in_memory(data)
+    examples = count(whole) if whole is not None else _length(data)
+    plan = Plan(examples, _size(batch_size, examples), seed, shuffle)
+    micro = -(-plan.batch_size // _whole("accumulate", accumulate))
+    if whole is not None:
+        return ArrayBatches(whole, plan, micro, how)
+    return DatasetBatches(data, plan, micro, how, num_workers)
+
+
+@dataclass
+class ArrayBatches:
+    """Batches gathered from memory, a whole update at a time."""
+
+    data: Tree
+    plan: Plan
+    micro: int
+    augment: augmentation.Augmentation | None = None
+    epoch: int = field(default=0, init=False)
+    resumes_by: Literal["position", "skipping"] = field(default="position", init=False)
+
+    def __post_init__(self) -> None:
+        self.examples: int | None = self.plan.examples
+        self.per_epoch: int | None = self.plan.per_epoch
+        self._device = next(leaves(self.data)).device
+
+    def start(self, position: int = 0) -> Iterator[list[Tree]]:
+        """The microbatches of update `position`, `position` + 1, … without end."""
+        for step, epoch, index in self.plan.updates(position):
+            self.epoch = epoch
+            batch = gather(self.data, torch.from_numpy(index).to(self._device))
+            yield cut(augmentation.augmented(batch, self.augment, self.plan.seed, step), self.micro)
+
+    def once(self) -> Iterator[list[Tree]]:
+        """The same from position 0, for one pass over the data."""
+        return islice(self.start(), self.per_epoch)
+
+
+@dataclass
+class DatasetBatches:
+    """Batches read example by example from a map-style Dataset, by worker processes if asked.
+
+    Every example is read under a seed made of (seed, epoch, index); global generators stay as they were."""
+
+    dataset: Any
+    plan: Plan
+    micro: int
+    augment: augmentation.Augmentation | None = None
+    num_workers: int = 0
+    epoch: int = field(default=0, init=False)
+    resumes_by: Literal["position", "skipping"] = field(default="position", init=False)
+
+    def __post_init__(self) -> None:
+        self.examples: int | None = self.plan.examples
+        self.per_epoch: int | None = self.plan.per_epoch
+
+    def start(self, position: int = 0) -> Iterator[list[Tree]]:
+        """The microbatches of update `position`, `position` + 1, … without end."""
+        return self._read(position, None)
+
+    def once(self) -> Iterator[list[Tree]]:
+        """The same from position 0, for one pass over the data."""
+        return self._read(0, self.per_epoch)
+
+    def _read(self, position: int, updates: int | None) -> Iterator[list[Tree]]:
+        planned = islice(self.plan.updates(position), updates)
+        ahead = ([(epoch, int(i)) for i in index] for _, epoch, index in planned)
+        read = loader(self.dataset, ahead, self.plan.seed, self.num_workers)
+        for step, batch in enumerate(read, start=position):
+            self.epoch = step // self.plan.per_epoch
+            yield cut(augmentation.augmented(batch, self.augment, self.plan.seed, step), self.micro)
+
+
+def is_stream(data: Any) -> bool:
+    """Whether data come in an order of their own: a DataLoader or any iterable of batches."""
+    if isinstance(data, DataLoader | IterableDataset):
+        return True
+    by_index = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    return hasattr(data, "__iter__") and not by_index and not is_tree(data)
+
+
+def in_memory(data: Any) -> Tree | None:
+    """The tree of tensors that holds the data, or None where examples must be asked for one by one."""
+    if isinstance(data, TensorDataset):
+        return tensors(data.tensors)
+    if isinstance(data, Subset):
+        inner = in_memory(data.dataset)
+        return None if inner is None else gather(inner, torch.as_tensor(data.indices))
+    if isinstance(data, list) and data and isinstance(data[0], tuple | list | dict):
+        raise UserError(
+            "A list of tuples may mean examples or batches. Give a tuple of arrays (X, y), a torch Dataset "
+            "of examples, or a DataLoader or generator of batches."
+        )
+    return tensors(data) if is_tree(data) else None
+
+
+def _size(batch_size: int | str, examples: int) -> int:
+    if examples < 1:
+        raise UserError("There are no examples to train on: the data have length 0.")
+    return examples if batch_size == "full" else min(_whole("batch_size", batch_size), examples)
+
+
+def _whole(name: str, value: object) -> int:
+    """`value` when it is a whole number of at least one."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    also = ' or "full"' if name == "batch_size" else ""
+    raise UserError(f"{name} must be a whole number of at least 1{also}, got {value!r}.")
+
+
+def _length(data: Any) -> int:
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        return len(data)
+    raise UserError(
+        f"Cannot make batches of {type(data).__name__}. Give arrays or tensors as (X, y), a dict of them, "
+        "a torch Dataset, a DataLoader or an iterable of batches."
+    )

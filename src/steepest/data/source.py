@@ -1,0 +1,65 @@
+"""`Source`: data as read, before anything is fitted, split or shuffled."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from steepest.data.tree import leaves
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data with their roles.
+
+    kind         "table": inputs is a polars frame; "arrays": a NumPy array or a tree of them; "images": an
+                 array (n, channels, height, width); "dataset", "stream": the user's object, left as it is
+    target       (n,) or (n, targets): numbers or text, as read; None for data to predict
+    weight       (n,) float64, or None
+    groups       (n,) the column that decides the split (a group or a time), or None
+    fingerprint  SHA-256 of the content
+    notes        sentences on what reading has left out
+    """
+
+    kind: Literal["table", "arrays", "images", "dataset", "stream"]
+    name: str
+    inputs: Any
+    target: np.ndarray | None
+    targets: tuple[str, ...] = ("target",)
+    weight: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    examples: int | None = None
+    fingerprint: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the input columns of a table; () of anything else."""
+        return tuple(self.inputs.columns) if self.kind == "table" else ()
+
+
+def fingerprint(*parts: Any) -> str:
+    """SHA-256 over arrays, frames and trees of them: types, shapes, names and every value."""
+    digest = hashlib.sha256()
+    for part in (leaf for whole in parts for leaf in leaves(whole)):
+        for piece in _bytes(part):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _bytes(part: Any) -> list[bytes]:
+    if isinstance(part, pl.DataFrame):
+        numbers = part.select(pl.selectors.numeric())
+        text = part.select(~pl.selectors.numeric())
+        columns = [np.ascontiguousarray(column.to_numpy()).tobytes() for column in numbers]
+        return [repr(part.schema).encode(), *columns, text.write_csv().encode()]
+    if isinstance(part, np.ndarray):
+        values = (
+            repr(part.tolist()).encode() if part.dtype == object else np.ascontiguousarray(part).tobytes()
+        )
+        return [f"{part.dtype}{part.shape}".encode(), values]
+    return [repr(part).encode()]

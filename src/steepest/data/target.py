@@ -1,0 +1,91 @@
+"""`Answers`: targets as a network's numbers, and its outputs as answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from steepest.data.infer import Task, labels_of
+from steepest.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Classes by number, or numbers standardised by the training part.
+
+    classes       labels in the order of the outputs; None for numbers
+    shift, scale  for every target: y = (target - shift) / scale
+    targets       names of what is predicted
+    """
+
+    targets: tuple[str, ...]
+    classes: tuple[str, ...] | None
+    shift: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+
+    @property
+    def kind(self) -> Literal["classification", "binary", "regression"]:
+        """The kind of task that these are answers to."""
+        if self.classes is None:
+            return "regression"
+        return "binary" if len(self.classes) == 2 else "classification"
+
+    @staticmethod
+    def of(content: dict[str, Any]) -> Answers:
+        """From the plain dict of `dataclasses.asdict`, through JSON or not."""
+        classes = content["classes"]
+        named = tuple(content["targets"]), None if classes is None else tuple(classes)
+        return Answers(*named, tuple(content["shift"]), tuple(content["scale"]))
+
+    def encode(self, target: np.ndarray) -> np.ndarray:
+        """int64 numbers of classes, or float32 standardised numbers, (n,) or (n, targets)."""
+        if self.classes is None:
+            values = target.astype(np.float64).reshape(len(target), -1)
+            return ((values - self.shift) / self.scale).astype(np.float32).reshape(target.shape)
+        number = {label: i for i, label in enumerate(self.classes)}
+        labels = labels_of(target)
+        if unknown := sorted(set(labels) - set(number)):
+            raise UserError(
+                f"Label {unknown[0]!r} of {self.targets[0]!r} does not occur in the training data."
+                f"{did_you_mean(unknown[0], self.classes)} Mend it or leave its rows out."
+            )
+        return np.array([number[label] for label in labels], dtype=np.int64)
+
+    def decode(self, outputs: np.ndarray | torch.Tensor) -> np.ndarray:
+        """Labels as text (by the largest output, of a single one by its sign), or numbers in units."""
+        values = (
+            outputs.detach().cpu().float().numpy()
+            if isinstance(outputs, torch.Tensor)
+            else np.asarray(outputs)
+        )
+        if self.classes is not None:
+            flags = values.ndim == 1 or values.shape[1] == 1
+            number = (values.reshape(-1) > 0).astype(np.int64) if flags else values.argmax(axis=1)
+            return np.array(self.classes)[number]
+        rows = values.reshape(len(values), -1).astype(np.float64) * self.scale + self.shift
+        return rows[:, 0] if len(self.targets) == 1 else rows
+
+    def sentences(self) -> list[str]:
+        """A line for people where targets are standardised."""
+        if self.classes is not None or set(self.scale) == {1.0}:
+            return []
+        units = (
+            f"{n} by {s:.4g} around {m:.4g}"
+            for n, m, s in zip(self.targets, self.shift, self.scale, strict=True)
+        )
+        return [f"Numbers to predict are standardised for training: {'; '.join(units)}."]
+
+
+def fit(target: np.ndarray | None, task: Task) -> Answers:
+    """Classes as the task names them, or the mean and deviation of training targets; None: numbers stay."""
+    if task.classes is not None:
+        return Answers(task.targets, task.classes)
+    if target is None:
+        return Answers(task.targets, None, (0.0,) * task.outputs, (1.0,) * task.outputs)
+    from sklearn.preprocessing import StandardScaler
+
+    scaler: Any = StandardScaler().fit(target.astype(np.float64).reshape(len(target), -1))
+    return Answers(task.targets, None, tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist()))

@@ -1,0 +1,119 @@
+"""One pass over gradients: their norm, which is also the check that they are finite."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+from operator import attrgetter
+
+import numpy as np
+import torch
+
+from steepest.engine import kernel_cache, threads
+from steepest.engine.on_numba import DTYPES, PARALLEL_FROM, PIECE, PLAIN, plain
+
+SOURCE = '''"""Sums of squares in {dtype}. Written by steepest, which makes it anew where it is missing."""
+
+from numba import cfunc, njit, types
+from numba import {dtype} as T
+
+CACHED = "__file__" in globals()
+
+
+@njit(fastmath={{"reassoc"}}, error_model="numpy")
+def square(g, start, stop):
+    total = 0.0
+    for i in range(start, stop):
+        x = types.float64(g[i])
+        total += x * x
+    return total
+
+
+@cfunc(
+    types.void(
+        types.CPointer(types.CPointer(T)), types.CPointer(types.int64), types.int64, types.int64,
+        types.CPointer(types.float64),
+    ),
+    cache=CACHED,
+    error_model="numpy",
+)
+def kernel(table, pieces, first, last, sums):
+    for piece in range(first, last):
+        sums[piece] = square(table[pieces[3 * piece]], pieces[3 * piece + 1], pieces[3 * piece + 2])
+'''
+"""Only the order of a piece's sum is left to the compiler, which fixes it; NaN and infinity stay."""
+
+_layout, _dtype, _on_cpu = attrgetter("layout"), attrgetter("dtype"), attrgetter("is_cpu")
+ARGUMENTS = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+
+
+def norm(gradients: Sequence[torch.Tensor]) -> float:
+    """Euclidean norm of all tensors together; nan or inf where any element is. Nothing is written.
+
+    Squares are summed in float64 by pieces of fixed length, so that the bits do not depend on the threads."""
+    plain_ones = gradients if _all_readable(gradients) else [g for g in gradients if readable(g)]
+    squares = [_by_torch(g) for g in gradients if not readable(g)] if plain_ones is not gradients else []
+    for dtype in DTYPES:
+        squares += _by_kernel([g for g in plain_ones if g.dtype is dtype], DTYPES[dtype])
+    return math.sqrt(sum(squares))
+
+
+def readable(g: torch.Tensor) -> bool:
+    """True where the kernel may read a tensor."""
+    return plain(g, g)
+
+
+def _all_readable(gradients: Sequence[torch.Tensor]) -> bool:
+    """The same for all at once, faster, and short of the size of storages, which torch keeps."""
+    return (
+        PLAIN.issuperset(map(type, gradients))
+        and {torch.strided} >= set(map(_layout, gradients))
+        and DTYPES.keys() >= set(map(_dtype, gradients))
+        and all(map(_on_cpu, gradients))
+        and all(map(torch.Tensor.is_contiguous, gradients))
+        and all(map(torch.Tensor.data_ptr, filter(torch.Tensor.numel, gradients)))
+    )
+
+
+def _by_torch(g: torch.Tensor) -> float:
+    values = g.detach().coalesce().values() if g.is_sparse else g.detach()
+    return float(torch.linalg.vector_norm(values, dtype=_accumulator(values))) ** 2
+
+
+def _accumulator(values: torch.Tensor) -> torch.dtype:
+    return torch.complex128 if values.is_complex() else torch.float64
+
+
+@cache
+def _kernel(dtype: str) -> kernel_cache.Kernel:
+    return kernel_cache.compiled(f"squares_{dtype}", SOURCE.format(dtype=dtype), *ARGUMENTS)
+
+
+def _by_kernel(gradients: Sequence[torch.Tensor], dtype: str) -> list[float]:
+    if not gradients:
+        return []
+    places = np.array(list(map(torch.Tensor.data_ptr, gradients)), np.int64)
+    lengths = tuple(map(torch.Tensor.numel, gradients))
+    pieces = _pieces(lengths)
+    sums = np.zeros(len(pieces))
+    call = places.ctypes.data, pieces.ctypes.data
+    workers = torch.get_num_threads() if sum(lengths) >= PARALLEL_FROM else 1
+    cuts = [len(pieces) * n // workers for n in range(workers + 1)]
+    shares = [(*call, a, b, sums.ctypes.data) for a, b in pairwise(cuts)]
+    threads.spread(_kernel(dtype), shares)
+    return sums.tolist()
+
+
+@cache
+def _pieces(lengths: tuple[int, ...]) -> np.ndarray:
+    return np.array(
+        [
+            (row, start, min(start + PIECE, length))
+            for row, length in enumerate(lengths)
+            for start in range(0, length, PIECE)
+        ],
+        np.int64,
+    ).reshape(-1, 3)

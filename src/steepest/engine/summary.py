@@ -1,0 +1,28 @@
+"""What an optimizer will do to which weights, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steepest.rule import Rule
+
+_SHOWN = 4
+
+
+def lines(optimizer: Any) -> list[str]:
+    """One line a group: rule, rate, decay, and the weights it moves."""
+    return [_line(optimizer.rule_of(group), group) for group in optimizer.param_groups]
+
+
+def _line(rule: Rule, group: dict[str, Any]) -> str:
+    numbers = sum(weight.numel() for weight in group["params"])
+    decay = getattr(rule, "weight_decay", 0.0)
+    decays = f"weight decay {decay:g}" if decay else "no weight decay"
+    tensors = f"{len(group['params'])} tensor{'s' * (len(group['params']) != 1)}"
+    return f"{type(rule).__name__}, lr {rule.lr:g}, {decays}: {tensors}, {numbers:,} numbers{_names(group)}"
+
+
+def _names(group: dict[str, Any]) -> str:
+    names = group.get("param_names", [])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f" ({', '.join(names[:_SHOWN])}{more})" if names else ""

@@ -1,0 +1,200 @@
+"""What a run folder tells, read with patience: a file may be missing or torn, and is then named."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import tomllib
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from steepest.errors import UserError
+from steepest.folder import Folder
+from steepest.report.history import History
+
+UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    MemoryError,
+    RecursionError,
+    csv.Error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What parsers raise on a file that was cut, overwritten or is of another kind."""
+
+Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True)
+class Records:
+    """Everything the report shows. A part is empty where its file is missing or torn; `problems` says so."""
+
+    name: str
+    recipe: dict[str, Any] = field(default_factory=dict)
+    evidence: list[dict[str, Any]] = field(default_factory=list)
+    history: History = field(default_factory=History)
+    result: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, Any] = field(default_factory=dict)
+    examples: dict[str, np.ndarray] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def best_step(self) -> float | None:
+        """The step whose weights were kept: the result's, else that of the last improvement."""
+        told = self.result.get("best_step")
+        return float(told) if isinstance(told, int | float) else self.history.last("improved")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The flat dict of final metrics (`test/loss`, …)."""
+        told = self.result.get("metrics")
+        return told if isinstance(told, dict) else {}
+
+
+def read(path: Path) -> Records:
+    """The records of the run folder at `path`."""
+    folder = Folder(path)
+    files = (folder.recipe, folder.evidence, folder.metrics, folder.result, folder.env, folder.examples)
+    _require_a_run(Path(path), files)
+    reader = _Reader([])
+    return Records(
+        name=Path(path).resolve().name,
+        recipe=reader.read(folder.recipe, reader.toml, {}, "the settings of the run are unknown"),
+        evidence=reader.read(folder.evidence, reader.json_lines, [], "it is unknown why choices were made"),
+        history=reader.read(folder.metrics, reader.history, History(), "there are no curves to show"),
+        result=reader.read(folder.result, _json_object, {}, "the run has not finished, or was cut off"),
+        env=reader.read(folder.env, _json_object, {}, "it is unknown where the run took place"),
+        examples=reader.read(folder.examples, _examples, {}, "single predictions cannot be shown"),
+        problems=reader.problems,
+    )
+
+
+def _require_a_run(path: Path, files: tuple[Path, ...]) -> None:
+    if not path.is_dir():
+        raise UserError(
+            f"There is no run folder at '{path}'. Give the folder that `fit` wrote, such as runs/digits."
+        )
+    if not any(file.exists() for file in files):
+        names = ", ".join(file.name for file in files)
+        raise UserError(
+            f"'{path}' is not a run folder: it holds none of {names}. Give the folder that `fit` wrote."
+        )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads files one after the other and gathers what was wrong with them."""
+
+    problems: list[str]
+
+    def read(self, path: Path, parse: Callable[[Path], Parsed], empty: Parsed, consequence: str) -> Parsed:
+        try:
+            return parse(path)
+        except FileNotFoundError:
+            self.problems.append(f"{path.name} is missing: {consequence}.")
+        except UNREADABLE as error:
+            self.problems.append(f"{path.name} could not be read ({_brief(error)}): {consequence}.")
+        return empty
+
+    def toml(self, path: Path) -> dict[str, Any]:
+        text = path.read_text("utf-8")
+        settings = tomllib.loads(text)
+        if not text.endswith("\n"):
+            self.problems.append(f"{path.name}: the last line has no end; the file may have been cut short.")
+        return settings
+
+    def json_lines(self, path: Path) -> list[dict[str, Any]]:
+        found = []
+        for count, line in enumerate(path.read_text("utf-8", "replace").split("\n"), start=1):
+            if not line.strip():
+                continue
+            try:
+                found.append(_object(json.loads(line)))
+            except UNREADABLE as error:
+                self.problems.append(f"{path.name}: line {count} was left out ({_brief(error)}).")
+        return found
+
+    def history(self, path: Path) -> History:
+        text = path.read_text("utf-8", "replace")
+        if text and not text.endswith("\n"):
+            text = text[: text.rfind("\n") + 1]
+            self.problems.append(f"{path.name}: the last line was cut short and is left out.")
+        head, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+        whole = [row for row in rows if len(row) == len(head)]
+        if len(whole) < len(rows):
+            lost = len(rows) - len(whole)
+            self.problems.append(
+                f"{path.name}: {lost} of {len(rows)} lines do not fit the header and were left out."
+            )
+        if "step" not in head:
+            raise ValueError("it has no column 'step'")
+        columns = dict(zip(head, zip(*whole, strict=True), strict=True)) if whole else {}
+        events = columns.pop("event", ("",) * len(whole))
+        return History(
+            {name: np.array([_float(cell) for cell in cells]) for name, cells in columns.items()}, events
+        )
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    return _object(json.loads(path.read_text("utf-8")))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"a table of names and values was due, got {type(value).__name__}")
+    return value
+
+
+def _float(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
+
+
+def _examples(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        found = {name: arrays[name] for name in arrays.files}
+    _check_guesses(found)
+    _check_pictures(found)
+    return found
+
+
+def _check_guesses(found: dict[str, np.ndarray]) -> None:
+    truth, guess = found["truth"], found["guess"]
+    if truth.shape != guess.shape or truth.ndim not in (1, 2):
+        raise ValueError(f"truth and guess do not fit together: {truth.shape} and {guess.shape}")
+    if "score" in found and found["score"].shape != truth.shape[:1]:
+        raise ValueError(f"score does not fit truth: {found['score'].shape} and {truth.shape}")
+    if np.issubdtype(guess.dtype, np.floating):
+        truth.astype(float)
+    elif truth.ndim > 1:
+        raise ValueError(f"one class an example was due, got {truth.shape}")
+
+
+def _check_pictures(found: dict[str, np.ndarray]) -> None:
+    if "pictures" not in found:
+        return
+    pictures, index = found["pictures"], found["picture_index"]
+    shaped = pictures.ndim == 3 or (pictures.ndim == 4 and pictures.shape[3] == 3)
+    if pictures.dtype != np.uint8 or not shaped or index.shape != pictures.shape[:1]:
+        raise ValueError(f"pictures do not fit: {pictures.dtype} {pictures.shape}, index {index.shape}")
+    if len(index) and (index.min() < 0 or index.max() >= len(found["truth"])):
+        raise ValueError("picture_index points outside the examples")
+
+
+def _brief(error: BaseException) -> str:
+    said = str(error).splitlines()
+    return said[0][:120] if said else type(error).__name__

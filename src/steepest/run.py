@@ -1,0 +1,149 @@
+"""`Run`: a run folder, opened for reading."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import nn
+
+from steepest import evidence
+from steepest.data import sources
+from steepest.data.batches import batches
+from steepest.data.preprocessing import Preprocessing
+from steepest.data.tree import tensors
+from steepest.errors import UserError
+from steepest.evidence import Evidence
+from steepest.folder import Folder
+from steepest.models.probe import apply
+from steepest.models.weights_file import load_weights
+from steepest.recipe import Recipe
+from steepest.train import loss, network
+from steepest.train import metrics as measuring
+from steepest.train.given import Given
+
+AT_ONCE = 1024
+"""Examples given to the network together."""
+
+
+class Run:
+    """An earlier run. Opening it runs no code of its folder; weights are read when they are first needed.
+
+    model: the network, where it was an object; a preset or import path is made anew."""
+
+    def __init__(self, folder: str | os.PathLike[str], *, model: nn.Module | None = None) -> None:
+        self.folder = Path(folder)
+        self._files = Folder(folder)
+        self._model = model
+        self._loaded = False
+        if not self._files.recipe.exists():
+            raise UserError(f"There is no run in {str(folder)!r}: it holds no recipe.toml.")
+
+    @property
+    def recipe(self) -> Recipe:
+        """Every setting of the run."""
+        return Recipe.read(self._files.recipe)
+
+    @property
+    def evidence(self) -> list[Evidence]:
+        """The choices that were made, with what was measured."""
+        return evidence.read(self._files.evidence)
+
+    @property
+    def status(self) -> str:
+        """ "finished", "stopped", "failed", or "unfinished" where the process ended without a word."""
+        return self._result.get("status", "unfinished")
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The numbers at the end: val/… of the best weights, test/… measured once."""
+        return self._result.get("metrics", {})
+
+    @property
+    def history(self) -> pl.DataFrame:
+        """One row an evaluation."""
+        return pl.read_csv(self._files.metrics, infer_schema_length=None)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """From a person's data to the network's numbers and back, as fitted on the training part."""
+        return Preprocessing.from_json(self._files.preprocessing.read_text(encoding="utf-8"))
+
+    @property
+    def model(self) -> nn.Module:
+        """The network with the weights to ship, in test mode."""
+        if not self._loaded:
+            self._model = self._model or self._made()
+            load_weights(self._model, self._files.model)
+            self._loaded = True
+        assert self._model is not None
+        return self._model.eval()
+
+    def predict(self, data: Any) -> np.ndarray:
+        """Labels, or numbers in the target's units, for each row of a file, frame or array."""
+        return self.preprocessing.decode(self._outputs(data))
+
+    def probabilities(self, data: Any) -> np.ndarray:
+        """(n, classes) probabilities, in the order of `preprocessing.answers.classes`."""
+        if self.preprocessing.answers.classes is None:
+            raise UserError("This run predicts numbers, which have no probabilities. Use predict.")
+        outputs = self._outputs(data)
+        if outputs.shape[1:] in ((), (1,)):
+            one = outputs.reshape(-1).sigmoid()
+            return torch.stack([1 - one, one], 1).numpy()
+        return outputs.softmax(1).numpy()
+
+    def evaluate(
+        self, data: Any, metrics: Mapping[str, Callable[..., Any]] | None = None
+    ) -> dict[str, float]:
+        """The metrics of the run on data that hold the target, and `metrics` {name: function} beside them."""
+        recipe, fitted = self.recipe, self.preprocessing
+        source = sources.read(data, recipe.target, features=recipe.features, drop=recipe.drop)
+        kind = fitted.answers.kind
+        part = fitted.examples(source, np.arange(source.examples or 0))
+        measures = measuring.build(
+            kind,
+            len(fitted.answers.classes or fitted.answers.targets),
+            metrics,
+            scale=fitted.answers.scale or 1.0,
+        )
+        chosen = loss.build(Given().of(recipe, "loss"), kind)
+        with network.undisturbed(self.model), torch.no_grad():
+            for (batch,) in batches(part, AT_ONCE, shuffle=False).once():
+                outputs = apply(self.model, batch[0])
+                measures.update(outputs, batch[1], loss=chosen(outputs, batch[1]))
+        return measures.compute()
+
+    def report(self) -> Path:
+        """Write report.html anew; its path."""
+        from steepest.report import write
+
+        return write(self.folder)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{name}={value:.4g}" for name, value in self.metrics.items() if name.startswith("test/")
+        )
+        return f"Run({str(self.folder)!r}, {self.status}{', ' + shown if shown else ''})"
+
+    def _made(self) -> nn.Module:
+        recipe, fitted = self.recipe, self.preprocessing
+        flags = recipe.loss == "binary"
+        outputs = 1 if flags else len(fitted.answers.classes or fitted.answers.targets)
+        return network.make(recipe, Given(), fitted.input_shape, outputs)
+
+    def _outputs(self, data: Any) -> torch.Tensor:
+        inputs = tensors(self.preprocessing.apply(sources.inputs(data)))
+        with network.undisturbed(self.model), torch.no_grad():
+            parts = [apply(self.model, batch) for (batch,) in batches(inputs, AT_ONCE, shuffle=False).once()]
+        return torch.cat(parts).float().cpu()
+
+    @property
+    def _result(self) -> dict[str, Any]:
+        return json.loads(self._files.result.read_text()) if self._files.result.exists() else {}

@@ -1,0 +1,112 @@
+"""How long: "60s", "10m", "500 steps", "20 epochs", and "+10 epochs" for more of the same."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Literal
+
+from steepest.errors import UserError
+from steepest.evidence import Evidence
+
+UNITS: dict[str, tuple[Literal["seconds", "steps", "epochs"], float]] = {
+    "s": ("seconds", 1.0),
+    "m": ("seconds", 60.0),
+    "h": ("seconds", 3600.0),
+    "second": ("seconds", 1.0),
+    "minute": ("seconds", 60.0),
+    "hour": ("seconds", 3600.0),
+    "step": ("steps", 1.0),
+    "epoch": ("epochs", 1.0),
+}
+"""Unit as written, without a plural s → what it counts, and how many of that."""
+
+WRITTEN = re.compile(r"\s*(\+?)\s*(\d+(?:\.\d*)?(?:e\d+)?|\.\d+)\s*([a-z]+)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """An amount of training.   more: to be added to what was allowed before"""
+
+    amount: float
+    unit: Literal["seconds", "steps", "epochs"]
+    more: bool = False
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds of the process, or None where the budget does not depend on the clock."""
+        return self.amount if self.unit == "seconds" else None
+
+    def steps(self, per_epoch: int | None) -> int | None:
+        """Updates, at least one unless the amount is 0; None where seconds or an unknown epoch decide."""
+        if self.unit == "steps":
+            return math.ceil(self.amount)
+        if self.unit == "epochs" and per_epoch is not None:
+            return max(round(self.amount * per_epoch), int(self.amount > 0))
+        return None
+
+    def plus(self, more: Budget) -> Budget:
+        """This budget with another of the same unit added. Raises UserError for another unit."""
+        if more.unit != self.unit:
+            raise UserError(
+                f"This run has a budget of {self}; it can be given more {self.unit}, not {more.unit}. "
+                f'Write for example "+{self.amount:g} {self.unit}".'
+            )
+        return replace(self, amount=self.amount + more.amount)
+
+    def __str__(self) -> str:
+        plural = self.unit if self.amount != 1 else self.unit[:-1]
+        return f"{'+' if self.more else ''}{self.amount:.12g} {plural}"
+
+
+def parse(text: str | Budget, setting: str = "budget") -> Budget:
+    """The budget that a text describes. Raises UserError that names the setting."""
+    if isinstance(text, Budget):
+        return text
+    found = WRITTEN.fullmatch(str(text))
+    unit = _unit(found[3].lower()) if found else None
+    if found is None or unit is None:
+        raise UserError(
+            f"{setting} must be an amount with its unit, got {text!r}. "
+            "Write for example 60s, 10m, 2h, 500 steps or 20 epochs."
+        )
+    counts, times = unit
+    return Budget(float(found[2]) * times, counts, more=bool(found[1]))
+
+
+def _unit(word: str) -> tuple[Literal["seconds", "steps", "epochs"], float] | None:
+    return UNITS.get(word) or UNITS.get(word.removesuffix("s"))
+
+
+def horizon(
+    seconds: float,
+    step: Callable[[], object],
+    *,
+    other: float = 0.0,
+    warm: int = 3,
+    least: int = 5,
+    most: float = 1.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Evidence:
+    """How many steps a budget in seconds holds: seconds / (median step + other), measured, at least 1.
+
+    step   makes one step on a copy of the run; called `warm` times unmeasured, then until `least` times and
+           `most` seconds (or a twentieth of the budget, when that is less) are reached
+    other  seconds a step that evaluations and the like will take"""
+    began = clock()
+    for _ in range(warm):
+        step()
+    lasted: list[float] = []
+    until = clock() + min(most, seconds / 20)
+    while len(lasted) < least or (clock() < until and len(lasted) < 1000):
+        before = clock()
+        step()
+        lasted.append(clock() - before)
+    each = median(lasted) + other
+    steps = max(1, int(seconds / each))
+    why = f"{seconds:g} s at {each * 1e3:.3g} ms a step (median of {len(lasted)}); the deadline may cut it"
+    return Evidence("horizon", steps, why, seconds=clock() - began)

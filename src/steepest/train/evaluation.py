@@ -1,0 +1,65 @@
+"""One evaluation: the user's function, called so that it leaves no trace in the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import nn
+
+from steepest.data import randomness
+from steepest.errors import UserError, did_you_mean
+from steepest.train.average import Average
+
+
+class Evaluation:
+    """Measures the weights to ship: the averaged ones where an average is kept.
+
+    measure  a function without arguments → {metric: number}; a name without "/" is put under val/; None: the
+             training loss is all there is"""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        measure: Callable[[], Mapping[str, float]] | None,
+        monitor: str,
+        average: Average | None,
+    ) -> None:
+        self.monitor = monitor
+        self._net = net
+        self._measure = measure
+        self._average = average
+
+    def __call__(self, train_loss: float) -> tuple[dict[str, float], float]:
+        """(metrics of this moment, the monitored one). Raises UserError where that is not among them."""
+        metrics = {"train/loss": train_loss} | self._measured()
+        if self.monitor not in metrics:
+            raise UserError(
+                f"monitor is {self.monitor!r}, which the evaluation does not measure."
+                + did_you_mean(self.monitor, metrics)
+            )
+        return metrics, metrics[self.monitor]
+
+    def _measured(self) -> dict[str, float]:
+        if self._measure is None:
+            return {}
+        averaged = nullcontext() if self._average is None else self._average.swapped()
+        with randomness.undisturbed(), _kept(self._net, buffers=self._average is not None), averaged:
+            found = self._measure()
+        return {name if "/" in name else f"val/{name}": float(value) for name, value in found.items()}
+
+
+@contextmanager
+def _kept(net: nn.Module, buffers: bool) -> Iterator[None]:
+    """Modes of all modules, and buffers where they may be measured anew, are afterwards as before."""
+    modes = [(module, module.training) for module in net.modules()]
+    held = [(buffer, buffer.clone()) for buffer in net.buffers()] if buffers else []
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        with torch.no_grad():
+            for buffer, before in held:
+                buffer.copy_(before)

@@ -1,0 +1,150 @@
+"""From a job to trained weights: the loop of `fit`, and how it measures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from itertools import islice
+from typing import Any
+
+import torch
+
+from steepest import evidence as records
+from steepest.data.batches import Batches
+from steepest.engine.optimizer import RuleOptimizer
+from steepest.evidence import Evidence
+from steepest.folder import Folder
+from steepest.models.probe import apply
+from steepest.train import budget, network, settled
+from steepest.train.average import renew_statistics
+from steepest.train.job import Job
+from steepest.train.loop import Loop, loop
+from steepest.train.metrics import Metrics
+
+STATISTICS = 100
+"""Training batches that batch-norm statistics are measured anew on, beside averaged weights."""
+
+
+def descend(job: Job, steps: Loop) -> None:
+    """Train until the budget, the stopping or a signal ends it."""
+    job.model.train()
+    for batch in steps:
+        with steps.autocast():
+            loss = job.objective(batch)
+        steps.step(loss)
+
+
+def optimizer_of(job: Job, horizon: int | None) -> RuleOptimizer:
+    """A fresh optimizer for the whole run."""
+    total = steps_of(job, horizon)
+    return settled.optimizer_of(job.recipe, job.given, job.model, job.source.per_epoch, total)
+
+
+def loop_of(
+    job: Job, optimizer: RuleOptimizer, folder: Folder, loggers: Sequence[Any], horizon: int | None
+) -> Loop:
+    """The loop that a job asks for; nothing is written before it is entered."""
+    recipe = job.recipe
+    return loop(
+        job.model,
+        optimizer,
+        job.source,
+        out=folder,
+        budget=recipe.budget,
+        horizon=horizon,
+        seed=recipe.seed,
+        clip_norm=recipe.clip_norm,
+        clip_value=recipe.clip_value,
+        clip_adaptive=recipe.clip_adaptive,
+        precision=recipe.precision,
+        average=recipe.average,
+        stopping=settled.stopping_of(recipe),
+        guard=recipe.guard,
+        evaluate=None if job.prepared.val is None else Validation(job),
+        evaluate_every=recipe.evaluate_every,
+        monitor=recipe.monitor,
+        mode=recipe.mode,
+        save_every=recipe.save_every,
+        keep=recipe.keep,
+        log=[*loggers, *job.given.log],
+        on_step=job.given.on_step,
+        on_evaluation=job.given.on_evaluation,
+    )
+
+
+class Validation:
+    """Measures the validation part; called by the loop at every evaluation."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._batches = job.batches_of(job.prepared.val)
+        self._metrics = job.metrics()
+
+    def __call__(self) -> dict[str, float]:
+        if self._job.recipe.average is not None:
+            renew(self._job)
+        return measure(self._job, self._batches, self._metrics)
+
+
+def measure(job: Job, data: Batches, metrics: Metrics) -> dict[str, float]:
+    """The metrics of the model as it is on all of `data`; the mode of the model is put back."""
+    metrics.reset()
+    for outputs, batch in predictions(job, data):
+        weight = batch[2] if len(batch) > 2 else None
+        metrics.update(outputs, batch[1], weight, job.losses(outputs, batch))
+    return metrics.compute()
+
+
+def predictions(job: Job, data: Batches) -> Iterator[tuple[Any, Any]]:
+    """(outputs, batch) over one pass, in test mode."""
+    with network.undisturbed(job.model), torch.no_grad():
+        for microbatches in data.once():
+            for batch in microbatches:
+                yield job.outputs(batch), batch
+
+
+def renew(job: Job) -> int:
+    """Batch-norm statistics of averaged weights, measured on training batches; how many were used."""
+    inputs = (batch[0] for window in islice(job.source.once(), STATISTICS) for batch in window)
+    return renew_statistics(job.model, inputs)
+
+
+def steps_of(job: Job, horizon: int | None) -> int | None:
+    """Updates of the whole run, where they are known beforehand."""
+    return horizon or budget.parse(job.recipe.budget).steps(job.source.per_epoch)
+
+
+def horizon_of(job: Job, folder: Folder) -> int | None:
+    """Steps that a budget in seconds is measured to hold, where the schedule must know; once a run."""
+    allowed = budget.parse(job.recipe.budget)
+    if allowed.seconds is None or not settled.falls(job.recipe):
+        return None
+    kept = [one for one in records.read(folder.evidence) if one.choice == "horizon"]
+    if not kept:
+        kept = [_measured_horizon(job, allowed.seconds)]
+        records.append(folder.evidence, kept[0])
+    return int(kept[0].decided)
+
+
+def _measured_horizon(job: Job, seconds: float) -> Evidence:
+    """Steps are timed on a copy of the network; an evaluation is shared out over the steps between two."""
+    copied = deepcopy(job.model)
+    optimizer = settled.optimizer_of(job.recipe, job.given, copied, job.source.per_epoch, 10**6)
+    batch = next(job.source.once())[0]
+
+    def step() -> None:
+        optimizer.zero_grad()
+        job.losses(apply(copied, batch[0]), batch).backward()
+        optimizer.step()
+
+    every = budget.parse(job.recipe.evaluate_every, "evaluate_every").steps(job.source.per_epoch) or 1
+    return budget.horizon(seconds, step, other=_evaluation_seconds(job) / every)
+
+
+def _evaluation_seconds(job: Job) -> float:
+    if job.prepared.val is None:
+        return 0.0
+    validation, began = Validation(job), time.perf_counter()
+    validation()
+    return time.perf_counter() - began

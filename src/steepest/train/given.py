@@ -1,0 +1,98 @@
+"""What a person hands over as objects, told apart from what a recipe can write down."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from steepest import rules
+from steepest.errors import UserError
+from steepest.recipe import Recipe
+from steepest.rule import Rule
+
+MARK = "object "
+"""Begins the entry of a recipe that stands for an object; it cannot be made anew from the text."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Objects that take the place of a recipe's entry of the same name, and hooks, which have none."""
+
+    data: Any = None
+    val: Any = None
+    test: Any = None
+    model: nn.Module | Callable[..., nn.Module] | None = None
+    loss: Callable[..., Any] | None = None
+    rule: Rule | None = None
+    schedule: Callable[[int], float] | None = None
+    augment: Callable[..., Any] | None = None
+    sample_weight: Any = None
+    split_by: Any = None
+    metrics: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    log: Sequence[Any] = ()
+    on_step: Callable[..., Any] | None = None
+    on_evaluation: Callable[..., Any] | None = None
+
+    def of(self, recipe: Recipe, name: str) -> Any:
+        """The object of that name, else the recipe's entry. Raises UserError where the object is missing."""
+        value = getattr(self, name)
+        entry = getattr(recipe, name)
+        if value is None and isinstance(entry, str) and entry.startswith(MARK):
+            kind = entry.removeprefix(MARK)
+            raise UserError(
+                f"This run's {name} was an object of Python ({kind}), which a recipe cannot hold. "
+                f"Hand it over again: steepest.resume(folder, {name}=…) or steepest.fit(…, {name}=…)."
+            )
+        return entry if value is None else value
+
+
+HOOKS = ("metrics", "log", "on_step", "on_evaluation")
+OBJECTS = tuple(f.name for f in fields(Given) if f.name not in HOOKS)
+
+
+def separate(settings: Mapping[str, Any]) -> tuple[dict[str, Any], Given]:
+    """(settings that a recipe can write down, the objects) of what was given to `fit` or `resume`."""
+    written = {key: value for key, value in settings.items() if key not in HOOKS}
+    given = Given(**{key: settings[key] for key in HOOKS if settings.get(key) is not None})
+    for name in OBJECTS:
+        value = written.get(name)
+        if isinstance(value, str | Path):
+            written[name] = _as_written(name, str(value))
+        elif name == "rule" and isinstance(value, Rule):
+            written |= _of_rule(value, written)
+            given = replace(given, rule=value) if _scheduled(value) else given
+        elif value is not None and not isinstance(value, int | float):
+            written[name] = _described(value)
+            given = replace(given, **{name: value})
+    return written, given
+
+
+def _as_written(name: str, text: str) -> str:
+    """A file of the current folder gets a leading "./": so files are told from names."""
+    is_file = name in ("data", "val", "test") and Path(text).suffix and not os.path.dirname(text)
+    return f"./{text}" if is_file else text
+
+
+def _described(value: Any) -> str:
+    """The import path of a function or class, which repeats it; "object …" for anything else."""
+    name, module = getattr(value, "__qualname__", None), getattr(value, "__module__", None)
+    if name and name.isidentifier() and module not in (None, "__main__") and not isinstance(value, nn.Module):
+        return f"{module}:{name}"
+    return f"{MARK}{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _of_rule(rule: Rule, written: Mapping[str, Any]) -> dict[str, Any]:
+    values = {f.name: getattr(rule, f.name) for f in fields(rule) if not callable(getattr(rule, f.name))}
+    own = {key: values.pop(key) for key in ("lr", "weight_decay") if key in values}
+    taken = {key: value for key, value in own.items() if written.get(key) is None}
+    name = next(name for name, known in rules.registry().items() if type(rule) is known)
+    return {"rule": f"{MARK}{name}" if _scheduled(rule) else name, "hyper": values, **taken}
+
+
+def _scheduled(rule: Rule) -> bool:
+    return any(callable(getattr(rule, name)) for name in rule.numbers())

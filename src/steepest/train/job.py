@@ -1,0 +1,128 @@
+"""`Job`: everything a recipe asks for, built and checked, before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from steepest.data.batches import Batches, batches
+from steepest.data.tree import apply as over_tree
+from steepest.evidence import Evidence
+from steepest.models.probe import apply
+from steepest.recipe import Recipe
+from steepest.train import loss, metrics, network, settled
+from steepest.train.given import Given
+from steepest.train.loss import Loss
+from steepest.train.metrics import Metrics
+from steepest.train.prepare import Prepared, prepare
+
+EVALUATED_AT_ONCE = 1024
+"""Examples of a batch of an evaluation: a matter of speed only."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recipe with every setting resolved, and the things it stands for.
+
+    model     the network as it is saved;   runs  what is called: the same, or its compiled form
+    penalty   l1 and l2 as a function of the weights, or None
+    source    batches of the training part
+    evidence  the choices made so far
+    """
+
+    recipe: Recipe
+    given: Given
+    prepared: Prepared
+    model: nn.Module
+    runs: Callable[..., Any]
+    loss: Loss
+    penalty: Callable[[], torch.Tensor] | None
+    device: torch.device
+    source: Batches
+    evidence: tuple[Evidence, ...]
+
+    def batches_of(self, part: Any) -> Batches:
+        """A part of the data in its own order, for measuring."""
+        return batches(_on(self.device, part), EVALUATED_AT_ONCE, shuffle=False, seed=self.recipe.seed)
+
+    def metrics(self) -> Metrics:
+        """Fresh measures of this task."""
+        task, answers = self.prepared.task, self.prepared.preprocessing.answers
+        return metrics.build(task.kind, task.outputs, self.given.metrics, scale=answers.scale or 1.0)
+
+    def outputs(self, batch: Any) -> Any:
+        """What the network gives for the inputs of a batch."""
+        return apply(self.runs, _moved(self.device, batch[0]))
+
+    def losses(self, outputs: Any, batch: Any) -> torch.Tensor:
+        """Mean loss of a batch (inputs, target) or (inputs, target, weight), without the penalty."""
+        return self.loss(outputs, *(_moved(self.device, part) for part in batch[1:]))
+
+    def objective(self, batch: Any) -> torch.Tensor:
+        """What is descended: the loss, and the penalty where there is one."""
+        value = self.losses(self.outputs(batch), batch)
+        return value if self.penalty is None else value + self.penalty()
+
+
+def build(recipe: Recipe, given: Given) -> Job:
+    """Build and check all that the recipe asks for. Raises UserError for what cannot be."""
+    device = settled.machine(recipe)
+    prepared = prepare(recipe, given)
+    chosen = loss.build(
+        given.of(recipe, "loss"),
+        prepared.task.kind,
+        label_smoothing=recipe.label_smoothing,
+        focal_gamma=recipe.focal_gamma,
+        huber_delta=recipe.huber_delta,
+        class_weight=prepared.weights,
+    )
+    model, evidence = network.build(recipe, given, prepared, chosen)
+    job = Job(
+        recipe=settled.settled(recipe, given, prepared, chosen),
+        given=given,
+        prepared=prepared,
+        model=model.to(device),
+        runs=torch.compile(model) if recipe.compile else model,
+        loss=chosen,
+        penalty=loss.penalty(model, recipe.l1, recipe.l2) if recipe.l1 or recipe.l2 else None,
+        device=device,
+        source=_training(recipe, given, prepared, device),
+        evidence=(*prepared.evidence, *evidence),
+    )
+    _check_fit(job)
+    return job
+
+
+def _training(recipe: Recipe, given: Given, prepared: Prepared, device: torch.device) -> Batches:
+    return batches(
+        _on(device, prepared.train),
+        recipe.batch_size,
+        accumulate=recipe.accumulate,
+        seed=recipe.seed,
+        augment=given.of(recipe, "augment"),
+        num_workers=recipe.num_workers,
+    )
+
+
+@torch.no_grad()
+def _check_fit(job: Job) -> None:
+    """One batch through the network and the loss: what does not fit is said before the first step."""
+    batch = next(job.source.once())[0]
+    with network.undisturbed(job.model):
+        outputs = apply(job.model, _moved(job.device, batch[0]))
+    loss.check(outputs, _moved(job.device, batch[1]), job.loss)
+
+
+def _on(device: torch.device, part: Any) -> Any:
+    """Data held in memory, moved to the device at once; anything else as it is, moved batch by batch."""
+    return _moved(device, part) if isinstance(part, tuple) else part
+
+
+def _moved(device: torch.device, tree: Any) -> Any:
+    if device.type == "cpu":
+        return tree
+    return over_tree(lambda tensor: tensor.to(device, non_blocking=True), tree)

@@ -1,0 +1,101 @@
+"""The network of a recipe: made or taken, started, partly frozen, and looked into before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from steepest import group, models
+from steepest.data import randomness
+from steepest.data.batches import batches
+from steepest.data.order import key
+from steepest.data.tree import apply as over_tree
+from steepest.errors import UserError
+from steepest.evidence import Evidence
+from steepest.models import start
+from steepest.models.probe import apply
+from steepest.recipe import Recipe
+from steepest.train.given import Given
+from steepest.train.loss import Loss
+from steepest.train.prepare import Prepared
+
+LOOKED_AT = 256
+"""Examples that the signal of a fresh network is measured on."""
+
+
+def build(
+    recipe: Recipe, given: Given, prepared: Prepared, loss: Loss
+) -> tuple[nn.Module, tuple[Evidence, ...]]:
+    """The network with its weights started, and what the look into it has shown."""
+    with randomness.undisturbed():
+        randomness.seed_all(key(recipe.seed, "weights"))
+        shape, outputs = prepared.preprocessing.input_shape, loss.outputs(prepared.task.outputs)
+        model = make(recipe, given, shape, outputs)
+        inputs = _first_inputs(prepared, recipe)
+        _check_takes(model, inputs)
+        start.initialise(model, recipe.init, key(recipe.seed, "start") % 2**63, inputs)
+        _freeze(model, recipe.freeze)
+        return model, _look(model, inputs)
+
+
+def make(recipe: Recipe, given: Given, shape: Any, outputs: int) -> nn.Module:
+    """The person's network, what their function (input_shape, outputs) makes, or a preset."""
+    name = given.of(recipe, "model")
+    if not isinstance(name, str):
+        return name if isinstance(name, nn.Module) else name(shape, outputs)
+    if ":" in name:
+        return models.load(name, shape, outputs)
+    if not isinstance(shape, tuple) or any(not isinstance(n, int) for n in shape):
+        raise UserError(
+            f"The model {name!r} takes one array of inputs; these data have several ({shape}). "
+            "Give a network of your own: model=net, called with the inputs by place or by name."
+        )
+    return models.build(name, shape, outputs, hidden=recipe.hidden, dropout=recipe.dropout)
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """A pass in test mode that leaves modes and global random generators as they were."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with randomness.undisturbed():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _first_inputs(prepared: Prepared, recipe: Recipe) -> Any:
+    return next(batches(prepared.train, LOOKED_AT, seed=recipe.seed).once())[0][0]
+
+
+def _check_takes(model: nn.Module, inputs: Any) -> None:
+    """A network that cannot take the data is refused with the shapes, not with a traceback of torch's."""
+    try:
+        with undisturbed(model), torch.no_grad():
+            apply(model, inputs)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        shapes = over_tree(lambda tensor: tuple(tensor.shape), inputs)
+        raise UserError(
+            f"The network cannot take inputs of shape {shapes}: {error}. "
+            "Give a network made for these inputs, or leave model= out for a preset that fits."
+        ) from error
+
+
+def _freeze(model: nn.Module, patterns: list[str]) -> None:
+    weights = dict(model.named_parameters())
+    *frozen, _ = group.split(list(weights), patterns)
+    for name in (name for claimed in frozen for name in claimed):
+        weights[name].requires_grad_(False)
+
+
+def _look(model: nn.Module, inputs: Any) -> tuple[Evidence, ...]:
+    """A verdict on the signal; none where there is nothing to measure it in."""
+    affine = any(isinstance(module, start.Affine) for module in model.modules())
+    few = isinstance(inputs, torch.Tensor) and len(inputs) < 2
+    return (start.verdict(start.activations(model, inputs)),) if affine and not few else ()

@@ -1,0 +1,107 @@
+"""What a run leaves behind when training is over: the test, the weights to ship, examples, the result."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from steepest.folder import Folder, write_atomic
+from steepest.train.fitting import measure, predictions, renew
+from steepest.train.job import Job
+from steepest.train.loop import Loop
+
+KEPT = 10_000
+"""Test examples whose truth and guess are kept for the report."""
+SHOWN = 24
+"""Mistakes kept as pictures."""
+SIDE = 64
+"""Pixels of the longer side of a kept picture, at most."""
+
+
+def finish(job: Job, steps: Loop, folder: Folder) -> dict[str, Any]:
+    """Put the best weights in, test once, write all files of a finished run; the content of result.json."""
+    ship(job, steps, folder)
+    result = steps.result()
+    if job.prepared.test is not None:
+        data = job.batches_of(job.prepared.test)
+        tested = measure(job, data, job.metrics())
+        result["metrics"] |= {f"test/{name}": value for name, value in tested.items()}
+        write_atomic(folder.examples, _examples(job))
+    write_atomic(folder.result, json.dumps(result, indent=1).encode())
+    return result
+
+
+def ship(job: Job, steps: Loop, folder: Folder) -> None:
+    """The best weights into the network and into model.safetensors."""
+    steps.restore_best()
+    if job.recipe.average is not None:
+        renew(job)
+    weights = {
+        name: tensor.detach().cpu().contiguous().clone() for name, tensor in job.model.state_dict().items()
+    }
+    write_atomic(folder.model, save(weights))
+
+
+def _examples(job: Job) -> bytes:
+    """examples.npz: truth and guess in the target's own words or units, pictures of the worst mistakes."""
+    outputs, target = _first_answers(job)
+    preprocessing = job.prepared.preprocessing
+    guess = preprocessing.decode(outputs)
+    arrays: dict[str, Any] = {"truth": _truth(job, target), "guess": guess}
+    if preprocessing.answers.classes is not None:
+        arrays["score"] = _confidence(outputs)
+        arrays |= _pictures(job, arrays["truth"], guess, arrays["score"])
+    content = BytesIO()
+    np.savez_compressed(content, **arrays)
+    return content.getvalue()
+
+
+def _first_answers(job: Job) -> tuple[torch.Tensor, torch.Tensor]:
+    outputs, target, counted = [], [], 0
+    for output, batch in predictions(job, job.batches_of(job.prepared.test)):
+        outputs.append(output.float().cpu())
+        target.append(batch[1].cpu())
+        counted += len(output)
+        if counted >= KEPT:
+            break
+    return torch.cat(outputs)[:KEPT], torch.cat(target)[:KEPT]
+
+
+def _truth(job: Job, target: torch.Tensor) -> np.ndarray:
+    answers = job.prepared.preprocessing.answers
+    if answers.classes is None:
+        return answers.decode(target)
+    return np.array(answers.classes)[target.long().numpy().reshape(-1)]
+
+
+def _confidence(outputs: torch.Tensor) -> np.ndarray:
+    """Probability of the class that was guessed."""
+    if outputs.ndim == 1 or outputs.shape[1] == 1:
+        one = outputs.reshape(-1).sigmoid()
+        return torch.maximum(one, 1 - one).numpy()
+    return outputs.softmax(1).amax(1).numpy()
+
+
+def _pictures(job: Job, truth: np.ndarray, guess: np.ndarray, score: np.ndarray) -> dict[str, np.ndarray]:
+    """Pictures of the mistakes that the network was surest of; {} where inputs are no pictures."""
+    part = job.prepared.test
+    images = part[0] if isinstance(part, tuple) and isinstance(part[0], torch.Tensor) else torch.empty(0)
+    wrong = np.flatnonzero(truth != guess)
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(wrong):
+        return {}
+    worst = wrong[np.argsort(-score[wrong], kind="stable")][:SHOWN]
+    return {"pictures": _as_bytes(images[torch.from_numpy(worst)]), "picture_index": worst}
+
+
+def _as_bytes(images: torch.Tensor) -> np.ndarray:
+    """(n, channels, height, width) as uint8 (n, height, width[, 3]), at most SIDE pixels a side."""
+    every = -(-max(images.shape[2:]) // SIDE)
+    small = images[:, :, ::every, ::every].float()
+    low, high = small.amin(dim=(1, 2, 3), keepdim=True), small.amax(dim=(1, 2, 3), keepdim=True)
+    pixels = ((small - low) / (high - low).clamp(min=1e-12) * 255).round().to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).squeeze(3).cpu().numpy()

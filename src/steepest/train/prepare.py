@@ -1,0 +1,123 @@
+"""From a recipe's data to three parts that batches can be made of; nothing is learnt from two of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from steepest.data import infer, preprocessing, sources
+from steepest.data.infer import Task
+from steepest.data.preprocessing import Preprocessing
+from steepest.data.source import Source
+from steepest.data.split import Split, split
+from steepest.data.weights import class_weights
+from steepest.errors import UserError
+from steepest.evidence import Evidence
+from steepest.recipe import Recipe
+from steepest.train.given import Given
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data ready for training.
+
+    train, val, test  what `batches` takes; val and test are None where there is no such part
+    sizes             examples by part;   weights  of the classes, or None
+    """
+
+    source: Source
+    task: Task
+    preprocessing: Preprocessing
+    train: Any
+    val: Any
+    test: Any
+    sizes: dict[str, int | None]
+    weights: tuple[float, ...] | None
+    evidence: tuple[Evidence, ...]
+
+    def sentences(self) -> list[str]:
+        """Lines for the start page."""
+        return [*self.source.notes, *self.task.sentences(), *self.preprocessing.sentences()]
+
+
+def prepare(recipe: Recipe, given: Given) -> Prepared:
+    """Read, infer, split, and fit the preprocessing on the training part alone."""
+    source = read(recipe, given, "data")
+    _check_same(recipe, source)
+    task = infer.task(source, recipe.task)
+    val, test = (_own_part(recipe, given, name) for name in ("val", "test"))
+    parts = split(source, task, val, test, recipe.split, recipe.seed)
+    fitted = preprocessing.fit(source, task, parts.train, recipe.scale, recipe.impute)
+    held = {"train": source, "val": _source_of(val, source), "test": _source_of(test, source)}
+    rows = {name: getattr(parts, name) for name in held}
+    made = _of_mean_one({name: _examples(fitted, held[name], rows[name]) for name in held})
+    return Prepared(
+        source=source,
+        task=task,
+        preprocessing=fitted,
+        **made,
+        sizes={name: _size(held[name], rows[name]) for name in held if made[name] is not None},
+        weights=_class_weights(recipe, source, task, fitted, parts),
+        evidence=(Evidence("task", task.kind, task.why), Evidence("split", parts.how, parts.why)),
+    )
+
+
+def read(recipe: Recipe, given: Given, name: str) -> Source:
+    """The source behind the entry `name`, with the recipe's columns."""
+    return sources.read(
+        given.of(recipe, name),
+        recipe.target,
+        features=recipe.features,
+        drop=recipe.drop,
+        sample_weight=given.of(recipe, "sample_weight") if name == "data" else recipe.sample_weight,
+        split_by=given.of(recipe, "split_by") if name == "data" else None,
+    )
+
+
+def _own_part(recipe: Recipe, given: Given, name: str) -> float | Source:
+    part = given.of(recipe, name)
+    return float(part) if isinstance(part, int | float) else read(recipe, given, name)
+
+
+def _source_of(part: float | Source, whole: Source) -> Source:
+    return part if isinstance(part, Source) else whole
+
+
+def _examples(fitted: Preprocessing, source: Source, rows: np.ndarray) -> Any:
+    return (
+        fitted.examples(source, rows)
+        if len(rows) or (source.kind == "stream" and source.examples is None)
+        else None
+    )
+
+
+def _of_mean_one(parts: dict[str, Any]) -> dict[str, Any]:
+    """Sample weights over their training mean: their unit must not act as a factor on the learning rate."""
+    train = parts["train"]
+    if not isinstance(train, tuple) or len(train) < 3:
+        return parts
+    mean = train[2].mean()
+    return {name: part and (*part[:2], part[2] / mean) for name, part in parts.items()}
+
+
+def _size(source: Source, rows: np.ndarray) -> int | None:
+    return None if source.kind == "stream" and source.examples is None else len(rows)
+
+
+def _class_weights(
+    recipe: Recipe, source: Source, task: Task, fitted: Preprocessing, parts: Split
+) -> tuple[float, ...] | None:
+    if recipe.class_weight is None or source.target is None:
+        return None
+    return class_weights(recipe.class_weight, fitted.answers.encode(source.target[parts.train]), task)
+
+
+def _check_same(recipe: Recipe, source: Source) -> None:
+    """A recipe that was run before knows its data by their fingerprint."""
+    if recipe.data_fingerprint not in (None, source.fingerprint):
+        raise UserError(
+            f"The data {source.name!r} are not those that this recipe was made with: their content differs. "
+            'Restore them, or set data_fingerprint = "none" to take the new content.'
+        )

@@ -1,0 +1,110 @@
+"""Settings that a recipe leaves open, settled: machine, names that stand for a choice, rule and schedule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from steepest import rules, schedule
+from steepest.engine.of_model import optimizer
+from steepest.engine.optimizer import RuleOptimizer
+from steepest.errors import UserError
+from steepest.models.presets import suited
+from steepest.recipe import Recipe
+from steepest.rule import Rule
+from steepest.train import budget
+from steepest.train.given import MARK, Given
+from steepest.train.loss import Loss
+from steepest.train.prepare import Prepared
+from steepest.train.stopping import Stopping
+
+LEVEL = ("plateau", "constant")
+"""Schedules that do not fall by themselves: patience ends a run under them unless told otherwise."""
+PATIENCE = 6
+
+
+def machine(recipe: Recipe) -> torch.device:
+    """Set threads and determinism of torch, and find the device."""
+    if recipe.num_threads is not None:
+        torch.set_num_threads(recipe.num_threads)
+    torch.use_deterministic_algorithms(recipe.deterministic)
+    name = recipe.device
+    if name == "auto":
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        name = found.type if found is not None else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"The device {name!r} cannot be used here: {str(error).splitlines()[0]} Use cpu."
+        ) from None
+
+
+def settled(recipe: Recipe, given: Given, prepared: Prepared, loss: Loss) -> Recipe:
+    """The recipe with the choices that were made written in."""
+    rule = rule_of(recipe, given)
+    numbers = {
+        name: v for name in ("lr", "weight_decay") if isinstance(v := getattr(rule, name, None), float)
+    }
+    choices: dict[str, Any] = {
+        "data_fingerprint": prepared.source.fingerprint,
+        "target": _target(prepared),
+        "task": "regression" if prepared.task.classes is None else "classification",
+        "patience": PATIENCE if recipe.patience is None and recipe.schedule in LEVEL else recipe.patience,
+        "monitor": recipe.monitor if prepared.val is not None else "train/loss",
+        **numbers,
+    }
+    if recipe.loss == "auto":
+        choices["loss"] = loss.name
+    if recipe.model == "auto":
+        choices["model"] = suited(prepared.preprocessing.input_shape)
+    return recipe.model_copy(update=choices)
+
+
+def rule_of(recipe: Recipe, given: Given) -> Rule:
+    """The update rule, with the recipe's hyperparameters over its defaults."""
+    if given.rule is not None:
+        return given.rule
+    settings: dict[str, Any] = dict(recipe.hyper)
+    own = {key: value for key in ("lr", "weight_decay") if (value := getattr(recipe, key)) is not None}
+    return rules.named(given.of(recipe, "rule"), **settings | own)
+
+
+def optimizer_of(
+    recipe: Recipe, given: Given, model: torch.nn.Module, per_epoch: int | None, total: int | None
+) -> RuleOptimizer:
+    """A fresh optimizer for a run of `total` steps; None: as many as it takes."""
+    rule = rule_of(recipe, given)
+    curve = given.of(recipe, "schedule")
+    warmup = budget.parse(recipe.warmup, "warmup").steps(per_epoch) or 0
+    if callable(curve):
+        rule = replace(rule, lr=curve)
+    elif not callable(rule.lr) and (curve not in LEVEL or warmup):
+        rule = replace(rule, lr=schedule.named(curve, rule.lr, total or warmup + 1, warmup))
+    return optimizer(model, rule, lr_scale=recipe.lr_scale)
+
+
+def stopping_of(recipe: Recipe) -> Stopping:
+    """The machine that lowers the rate, goes back and stops; it lowers and raises under "plateau" only."""
+    moves = recipe.schedule == "plateau"
+    return Stopping(
+        patience=recipe.patience,
+        min_delta=recipe.min_delta,
+        decay_factor=recipe.decay_factor,
+        max_decays=recipe.max_decays if moves else 0,
+        raise_after=recipe.raise_after if moves else None,
+    )
+
+
+def falls(recipe: Recipe) -> bool:
+    """Whether the schedule must know how long the run will be."""
+    return recipe.schedule not in LEVEL and not recipe.schedule.startswith(MARK)
+
+
+def _target(prepared: Prepared) -> str | list[str] | None:
+    if prepared.source.kind != "table":
+        return None
+    names = list(prepared.task.targets)
+    return names[0] if len(names) == 1 else names

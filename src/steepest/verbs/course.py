@@ -1,0 +1,98 @@
+"""The course of a run, for `fit` and `resume` alike: build, show, train, test, write, report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from steepest import evidence as records
+from steepest.folder import Folder, write_atomic
+from steepest.recipe import Recipe
+from steepest.report import write as write_report
+from steepest.run import Run
+from steepest.train import environment, outcome
+from steepest.train.fitting import descend, horizon_of, loop_of, optimizer_of, steps_of
+from steepest.train.given import Given
+from steepest.train.guard import Diverged
+from steepest.train.interrupt import Interrupted
+from steepest.train.job import Job, build
+from steepest.train.loop import Loop
+from steepest.train.progress import progress
+from steepest.train.startpage import lines
+
+
+def begin(folder: Folder, recipe: Recipe, given: Given) -> Run:
+    """A new run in a folder that holds none."""
+    job = build(recipe, given)
+    folder.create()
+    with folder.lock():
+        write_atomic(
+            folder.env, json.dumps(environment.describe(str(job.device)) | {"seed": recipe.seed}).encode()
+        )
+        write_atomic(folder.preprocessing, job.prepared.preprocessing.to_json().encode())
+        write_atomic(folder.evidence, "".join(one.to_json() + "\n" for one in job.evidence).encode())
+        # The recipe comes last: a folder with one holds all that a resumed run needs.
+        write_atomic(folder.recipe, job.recipe.relative_to(folder.path).to_toml().encode())
+        return run(folder, job, Console())
+
+
+def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False) -> Run:
+    """Train, or go on training, in a folder that this process holds; then test and report."""
+    horizon = horizon_of(job, folder)
+    bar = progress(steps_of(job, horizon), console)
+    optimizer = optimizer_of(job, horizon)
+    steps = loop_of(job, optimizer, folder, [bar], horizon)
+    _show_start(job, optimizer.summary(), folder, console)
+    try:
+        with steps:
+            if reopen:
+                steps.reopen()
+            descend(job, steps)
+    except Interrupted as stopped:
+        _leave(folder, job, steps, console)
+        if not (stopped.signal == "SIGINT" and hasattr(sys, "ps1")):
+            raise
+        return Run(folder.path, model=job.model)
+    except Diverged:
+        _leave(folder, job, steps, console)
+        raise
+    result = outcome.finish(job, steps, folder)
+    _show_end(folder, result, console)
+    return Run(folder.path, model=job.model)
+
+
+def _show_start(job: Job, summary: Sequence[str], folder: Folder, console: Console) -> None:
+    page = lines(
+        job.recipe,
+        job.prepared.sentences(),
+        job.model,
+        summary,
+        job.prepared.sizes,
+        records.read(folder.evidence),
+    )
+    console.print(page)
+    console.print(f"run folder: {folder.path}", highlight=False, soft_wrap=True)
+
+
+def _leave(folder: Folder, job: Job, steps: Loop, console: Console) -> None:
+    """A run that has not finished is usable all the same: its best weights, its result so far, its report."""
+    outcome.ship(job, steps, folder)
+    result = steps.result()
+    write_atomic(folder.result, json.dumps(result, indent=1).encode())
+    write_report(folder.path)
+    console.print(f"{result['status']}: {result['why']}", highlight=False)
+    if result["status"] == "stopped":
+        console.print(f"go on: steepest resume {folder.path}", highlight=False, soft_wrap=True)
+
+
+def _show_end(folder: Folder, result: Mapping[str, Any], console: Console) -> None:
+    console.print(f"{result['why']}; best at step {result['best_step']}", highlight=False, soft_wrap=True)
+    tested = {name: value for name, value in result["metrics"].items() if name.startswith("test/")}
+    console.print(
+        "  ".join(f"{name} {value:.4g}" for name, value in tested.items()), style="bold", highlight=False
+    )
+    console.print(f"report: {write_report(folder.path)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,72 @@
+"""`fit`: data in, a tested and explained run out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from steepest.errors import UserError
+from steepest.folder import Folder
+from steepest.recipe import Recipe, settings_in
+from steepest.run import Run
+from steepest.train.given import MARK, separate
+from steepest.verbs.course import begin
+
+RUNS = Path("runs")
+
+
+def fit(data: Any, *, out: str | os.PathLike[str] | None = None, **settings: Any) -> Run:
+    """Train a network on data, test it once, and leave a run folder that explains itself.
+
+    data      "digits" and other bundled names; a .csv, .tsv, .parquet, .json or .npz file; (X, y) or
+              (X, y, weight); a pandas or polars frame with target=; a torch Dataset; a DataLoader; a
+              recipe.toml, which is repeated
+    out       run folder; default runs/<name>, numbered where that is taken
+    settings  every field of `Recipe` (target, budget, model, rule, lr, batch_size, …); where it makes sense
+              an object: model=net, loss=function, rule=rules.Lion(lr=1e-4), schedule=Cosine(0.1, 500)
+    metrics   {name: function(outputs, target) → number}, measured beside the usual ones
+    log       loggers: objects with log(metrics, step), config(settings), close(status)
+    on_step, on_evaluation   functions called with the loop (and the row) after each
+
+    Returns the Run. Raises UserError for what cannot be done, before anything is trained."""
+    written, given = separate(_settings(data, settings))
+    recipe = Recipe.of(written)
+    folder = Folder(out) if out is not None else _numbered(_name(recipe))
+    _refuse_taken(folder)
+    return begin(folder, recipe, given)
+
+
+def _settings(data: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as given, over those of a recipe file where `data` is one."""
+    if isinstance(data, str | Path) and Path(data).suffix == ".toml":
+        return settings_in(Path(data)) | dict(settings)
+    return {"data": data} | dict(settings)
+
+
+def _name(recipe: Recipe) -> str:
+    """digits of "digits", churn of "./churn.csv", dataframe of "object pandas.DataFrame"."""
+    if not recipe.data.startswith(MARK):
+        return Path(recipe.data).stem
+    kind = recipe.data.rpartition(".")[2].lower()
+    return "arrays" if kind in ("tuple", "dict") else kind
+
+
+def _numbered(name: str) -> Folder:
+    """runs/name, or runs/name-2, runs/name-3, … where the ones before exist."""
+    places = (RUNS / (name if count == 1 else f"{name}-{count}") for count in range(1, 10**6))
+    return Folder(next(place for place in places if not place.exists()))
+
+
+def _refuse_taken(folder: Folder) -> None:
+    if not folder.recipe.exists():
+        return
+    where = str(folder.path)
+    state = (
+        "a finished run" if folder.result.exists() and '"finished"' in folder.result.read_text() else "a run"
+    )
+    raise UserError(
+        f"{where!r} holds {state} already. Give another folder with out= (--out), or go on with it: "
+        f"steepest resume {where}"
+    )

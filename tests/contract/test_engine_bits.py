@@ -1,0 +1,79 @@
+"""The bits of an update do not depend on threads, on processes, or on how the weights are cut."""
+
+import multiprocessing
+import os
+import warnings
+
+import pytest
+import torch
+
+from steepest.engine import on_numba, reduction
+from steepest.engine.optimizer import RuleOptimizer
+from steepest.rules import AdamW
+
+SHAPES = ((300_000,), (7,), (1,), (400, 401))
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def trained(monkeypatch: pytest.MonkeyPatch, parallel_from: int) -> tuple[list[torch.Tensor], float]:
+    monkeypatch.setattr(on_numba, "PARALLEL_FROM", parallel_from)
+    monkeypatch.setattr(reduction, "PARALLEL_FROM", parallel_from)
+    draw = torch.Generator().manual_seed(0)
+    weights = [torch.nn.Parameter(torch.randn(shape, generator=draw)) for shape in SHAPES]
+    optimizer = RuleOptimizer(weights, AdamW())
+    for _ in range(3):
+        for w in weights:
+            w.grad = torch.randn(w.shape, generator=draw)
+        optimizer.step()
+    return [w.detach() for w in weights], optimizer.gradient_norm()
+
+
+def test_threads_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch, threads) -> None:
+    alone, norm = trained(monkeypatch, 1 << 60)
+    for count in (2, 3, 16):
+        threads(count)
+        together, same = trained(monkeypatch, 0)
+        assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+        assert norm == same
+
+
+def test_the_norm_is_that_of_all_elements(monkeypatch: pytest.MonkeyPatch) -> None:
+    gradients = [torch.randn(shape) for shape in SHAPES]
+    whole = torch.cat([g.double().flatten() for g in gradients])
+    eps = torch.finfo(torch.float64).eps
+    assert reduction.norm(gradients) == pytest.approx(float(whole.norm()), rel=len(whole) * eps)
+    assert reduction.norm([]) == 0.0
+    for bad in (float("nan"), float("inf")):
+        gradients[0][17] = bad
+        assert str(reduction.norm(gradients)) == str(bad)
+
+
+def test_gradients_of_any_kind_have_a_norm() -> None:
+    mixed = [torch.ones(2, 3).t(), torch.ones(2, dtype=torch.bfloat16), torch.eye(2).to_sparse()]
+    mixed += [torch.full((1,), 3 + 4j), torch.ones(5, dtype=torch.float64), torch.ones(0)]
+    assert reduction.norm(mixed) == pytest.approx((6 + 2 + 2 + 25 + 5) ** 0.5)
+
+
+def _child(queue: multiprocessing.Queue) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        queue.put(trained(monkeypatch, 0)[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch, threads) -> None:
+    threads(2)
+    _, norm = trained(monkeypatch, 0)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        child = context.Process(target=_child, args=(queue,))
+        child.start()
+    assert queue.get(timeout=30) == norm
+    child.join()

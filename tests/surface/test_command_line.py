@@ -1,0 +1,31 @@
+"""The verbs of the command line; a change here is a change to people's scripts."""
+
+import pytest
+from typer.testing import CliRunner
+
+from steepest.cli import app
+
+VERBS = ["fit", "report", "resume", "settings"]
+
+
+def test_the_list_of_verbs_is_frozen() -> None:
+    assert (
+        sorted(str(command.name or command.callback.__name__) for command in app.registered_commands) == VERBS
+    )
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str) -> None:
+    done = CliRunner().invoke(app, [verb, "--help"])
+    assert done.exit_code == 0, done.output
+    assert f"steepest {verb}" in done.output
+
+
+def test_without_a_verb_the_help_is_shown() -> None:
+    done = CliRunner().invoke(app, ["--help"])
+    assert done.exit_code == 0
+    assert all(verb in done.output for verb in VERBS)
+
+
+def test_an_unknown_verb_is_the_users_mistake() -> None:
+    assert CliRunner().invoke(app, ["fitt", "digits"]).exit_code == 2

@@ -1,0 +1,71 @@
+"""What an import costs and what it brings in."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "torch",
+    "numpy",
+    "numba",
+    "pydantic",
+    "pydantic_core",
+    "rich",
+    "typer",
+    "sklearn",
+    "scipy",
+    "polars",
+    "pandas",
+}
+HEAVY |= {"matplotlib", "safetensors", "jax", "keras", "tensorflow"}
+
+LIGHT = ["rule", "maths", "errors", "evidence", "folder", "rules", "gradient", "group", "schedule"]
+
+IMPORT_ALL = """
+import importlib, pkgutil
+import steepest as st
+for module in pkgutil.walk_packages(st.__path__, "steepest."):
+    if module.name != "steepest.__main__":
+        importlib.import_module(module.name)
+assert callable(st.fit) and callable(st.resume), (st.fit, st.resume)
+assert isinstance(st.Run, type) and isinstance(st.Recipe, type)
+"""
+
+
+def run(program: str, *flags: str) -> str:
+    """What a fresh interpreter prints; fails the test where it fails."""
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", program], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def heavy_modules_after(statement: str) -> set[str]:
+    return HEAVY & set(
+        json.loads(run(f"{statement}; import json, sys; print(json.dumps(list(sys.modules)))"))
+    )
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    assert heavy_modules_after("import steepest; dir(steepest); steepest.__version__") == set()
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_the_ground_floors_import_no_framework(name: str) -> None:
+    assert heavy_modules_after(f"import steepest.{name}") == set()
+
+
+def test_the_command_line_starts_without_a_framework() -> None:
+    assert heavy_modules_after("import steepest.cli") <= {"typer", "rich"}
+
+
+def test_importing_the_package_takes_under_a_tenth_of_a_second() -> None:
+    program = "import time; began = time.perf_counter(); import steepest; print(time.perf_counter() - began)"
+    assert min(float(run(program)) for _ in range(5)) <= 0.1
+
+
+def test_every_module_imports_and_no_module_hides_a_public_function() -> None:
+    run(IMPORT_ALL, "-W", "error")

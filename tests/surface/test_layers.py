@@ -1,0 +1,105 @@
+"""The floors of the house: imports point down only, and frameworks stay where they belong."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src" / "steepest"
+
+FLOORS = [
+    {"errors", "maths"},
+    {"evidence", "folder", "quantity", "recipe"},
+    {"rule", "report"},
+    {"rules", "gradient", "group", "schedule"},
+    {"engine"},
+    {"data", "models"},
+    {"train"},
+    {"run"},
+    {"torch"},
+    {"verbs"},
+    {"cli"},
+    {"__main__"},
+]
+"""From the ground up. A room may import from itself and from floors below its own, never from a neighbour."""
+
+GROUND = {"errors", "maths", "evidence", "folder", "quantity"}
+"""Rooms whose files may import from each other, as long as no circle arises."""
+
+TRAINING = {
+    "torch",
+    "numba",
+    "numpy",
+    "sklearn",
+    "polars",
+    "pandas",
+    "safetensors",
+    "scipy",
+    "pyarrow",
+    "llvmlite",
+}
+
+FOREIGN = {
+    "recipe": {"pydantic", "pydantic_core"},
+    "engine": TRAINING,
+    "data": TRAINING | {"PIL"},
+    "models": TRAINING,
+    "train": TRAINING | {"rich"},
+    "run": TRAINING,
+    "torch": {"torch"},
+    "report": {"numpy", "matplotlib"},
+    "verbs": TRAINING | {"rich"},
+    "cli": {"typer", "rich", "click"},
+}
+"""What each room may import besides Python's own library; a room that is not named may import nothing."""
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def modules_of(path: Path) -> Iterator[tuple[str, int]]:
+    """(dotted name, line) of all that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}:{node.lineno}: write the whole name of the module"
+            if node.module == "steepest":
+                yield from ((f"steepest.{alias.name}", node.lineno) for alias in node.names)
+            else:
+                yield str(node.module), node.lineno
+
+
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def identity(path: Path) -> str:
+    return str(path.relative_to(SOURCE))
+
+
+def test_every_file_stands_on_a_floor() -> None:
+    assert {room_of(path) for path in FILES} <= set(HEIGHT)
+
+
+@pytest.mark.parametrize("path", FILES, ids=identity)
+def test_arrows_point_down(path: Path) -> None:
+    room = room_of(path)
+    for module, line in modules_of(path):
+        if module.partition(".")[0] != "steepest":
+            continue
+        other = module.split(".")[1]
+        near = other == room or {room, other} <= GROUND
+        assert near or HEIGHT[other] < HEIGHT[room], f"{path}:{line}: {room} must not import {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=identity)
+def test_frameworks_stay_where_they_belong(path: Path) -> None:
+    allowed = FOREIGN.get(room_of(path), set())
+    for module, line in modules_of(path):
+        package = module.partition(".")[0]
+        own = package == "steepest" or package in sys.stdlib_module_names
+        assert own or package in allowed, f"{path}:{line}: {room_of(path)} must not import {package}"

@@ -1,0 +1,274 @@
+"""Splits, scaling and encodings, held against scikit-learn."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
+from sklearn.utils.class_weight import compute_class_weight
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from steepest.data import columns, infer, preprocessing, scaling, sources, split
+from steepest.data.batches import batches, count
+from steepest.data.preprocessing import Preprocessing
+from steepest.data.weights import class_weights
+
+N = 80
+CHANCE = np.random.default_rng(0)
+X = CHANCE.normal(3, 5, size=(N, 3))
+Y = CHANCE.integers(0, 3, N)
+EPS = np.finfo(np.float32).eps
+
+
+def holed():
+    values = X.copy()
+    values[::7, 1] = np.nan
+    return values
+
+
+def table():
+    return pl.DataFrame(
+        {
+            "a": X[:, 0],
+            "n": np.arange(N),
+            "sure": np.arange(N) % 2 == 0,
+            "day": np.arange(N).astype("M8[D]"),
+            "city": np.array(["Bonn", "Lund", "Pisa"])[Y],
+            "y": X[:, 2],
+        }
+    )
+
+
+def fitted(data, target=None, *, task="auto", **settings):
+    source = sources.read(data, target)
+    posed = infer.task(source, task)
+    return source, preprocessing.fit(source, posed, np.arange(50), **settings)
+
+
+@pytest.mark.parametrize(("scale", "scaler"), [("standard", StandardScaler), ("minmax", MinMaxScaler)])
+@pytest.mark.parametrize("impute", ["median", "mean"])
+def test_numbers_equal_scikit_learns(scale, scaler, impute):
+    _, made = fitted((holed(), Y), scale=scale, impute=impute)
+    oracle = make_pipeline(SimpleImputer(strategy=impute), scaler()).fit(holed()[:50])
+    expected = oracle.transform(holed())
+    np.testing.assert_allclose(made.apply(holed()), expected, rtol=EPS, atol=EPS * np.abs(expected).max())
+
+
+def test_slabs_change_no_more_than_rounding(monkeypatch):
+    whole = fitted((holed(), Y))[1]
+    expected = whole.apply(holed())
+    monkeypatch.setattr(scaling, "SLAB", 7)
+    pieces = fitted((holed(), Y))[1]
+    rounding = 50 * np.finfo(np.float64).eps
+    np.testing.assert_allclose(pieces.inputs.shift, whole.inputs.shift, rtol=rounding)
+    np.testing.assert_allclose(pieces.inputs.scale, whole.inputs.scale, rtol=rounding)
+    np.testing.assert_array_equal(whole.apply(holed()), expected)
+
+
+def test_pictures_are_scaled_by_channel():
+    pictures = CHANCE.normal([[[1]], [[10]]], [[[2]], [[5]]], size=(N, 2, 6, 6))
+    _, made = fitted((pictures, Y))
+    seen = made.apply(pictures[:50]).astype(np.float64)
+    rounding = EPS * np.sqrt(seen[:, 0].size)
+    np.testing.assert_allclose(seen.mean(axis=(0, 2, 3)), 0, atol=rounding)
+    np.testing.assert_allclose(seen.std(axis=(0, 2, 3)), 1, atol=rounding)
+    assert made.input_shape == (2, 6, 6)
+
+
+def test_a_table_becomes_numbers_and_places():
+    source, made = fitted(table(), "y")
+    out = made.apply(source.inputs)
+    assert made.inputs.names == ("a", "n", "sure", "day", "city=Bonn", "city=Lund", "city=Pisa")
+    assert made.input_shape == (7,)
+    expected = OneHotEncoder(sparse_output=False).fit_transform(table().select("city").to_numpy())
+    np.testing.assert_array_equal(out[:, 4:], expected)
+    np.testing.assert_allclose(out[:, 3], out[:, 1], rtol=EPS, err_msg="days count as days")
+    assert any("city in 3 categories" in line for line in made.sentences())
+
+
+def test_missing_and_unseen_categories_are_zeros():
+    source, made = fitted(table(), "y")
+    changed = source.inputs.with_columns(city=pl.Series([None, "Rome"] * (N // 2), dtype=pl.String))
+    assert not made.apply(changed)[:, 4:].any()
+
+
+def test_a_column_named_like_a_count():
+    frame = table().rename({"city": "count"})
+    assert fitted(frame, "y")[1].inputs.categories["count"] == ("Bonn", "Lund", "Pisa")
+
+
+def test_the_order_of_columns_does_not_matter():
+    source, made = fitted(table(), "y")
+    np.testing.assert_array_equal(
+        made.apply(source.inputs.select(source.columns[::-1])), made.apply(source.inputs)
+    )
+
+
+def test_names_are_left_out_and_frequent_categories_kept():
+    frame = pl.DataFrame({"name": [f"n{i}" for i in range(400)], "a": range(400), "y": [0, 1] * 200})
+    frame = frame.with_columns(code=pl.Series([f"c{i % 100}" if i > 150 else "c7" for i in range(400)]))
+    source = sources.read(frame, "y")
+    made = columns.fit(source.inputs, "standard", "median")
+    assert made.left_out == ("name",)
+    assert len(made.categories["code"]) == columns.MOST
+    assert "c7" in made.categories["code"]
+
+
+def test_a_column_that_is_all_missing_and_one_that_is_constant():
+    values = np.column_stack([np.full(N, np.nan), np.full(N, 4.0), X])
+    _, made = fitted((values, Y))
+    out = made.apply(values)
+    assert np.isfinite(out).all()
+    assert not out[:, :2].any()
+
+
+@pytest.mark.parametrize("inputs", [{"ids": Y, "x": X}, (Y, X)])
+def test_several_inputs(inputs):
+    source, made = fitted((inputs, X[:, 0]), task="regression")
+    seen, target = made.examples(source, np.arange(5))
+    ids, x = seen.values() if isinstance(seen, dict) else seen
+    assert (ids.dtype, x.dtype, target.dtype) == (torch.int64, torch.float32, torch.float32)
+    assert (list(made.input_shape.values()) if isinstance(inputs, dict) else list(made.input_shape)) == [
+        (),
+        (3,),
+    ]
+    with pytest.raises(ValueError, match="These inputs must be"):
+        made.apply(X)
+
+
+@pytest.mark.parametrize(
+    ("data", "target"),
+    [
+        ((holed(), Y), None),
+        (table(), "y"),
+        (({"ids": Y, "x": X}, Y), None),
+        (((Y, X), Y), None),
+        (table(), "city"),
+    ],
+)
+@pytest.mark.parametrize("scale", ["standard", "minmax", None])
+def test_json_keeps_every_bit(data, target, scale):
+    source, made = fitted(data, target, scale=scale)
+    again = Preprocessing.from_json(made.to_json())
+    assert again == made
+    one, other = (batch.examples(source, np.arange(N)) for batch in (made, again))
+    assert torch.equal(one[1], other[1])
+
+
+def test_regression_targets_are_standardised_and_come_back():
+    source, made = fitted((X, 100 + 50 * X[:, :2]))
+    _, target = made.examples(source, np.arange(50))
+    np.testing.assert_allclose(target.double().mean(0), 0, atol=50 * EPS)
+    np.testing.assert_allclose(made.decode(target), source.target[:50], rtol=10 * EPS, atol=1e3 * EPS)
+    assert any("standardised" in line for line in made.sentences())
+    single = fitted((X, X[:, 0]))[1]
+    assert single.decode(torch.zeros(4, 1)).shape == (4,)
+    assert single.decode(torch.zeros(4)).shape == (4,)
+
+
+def test_classes_come_back_as_labels():
+    source, made = fitted((X, np.array(["c", "a", "b"])[Y]))
+    _, target = made.examples(source, np.arange(N))
+    assert target.dtype == torch.int64
+    outputs = torch.nn.functional.one_hot(target, 3).float()
+    assert made.decode(outputs).tolist() == source.target.tolist()
+    two = fitted((X, np.arange(N) % 2))[1]
+    assert two.decode(np.array([[-1.0], [1.0]])).tolist() == ["0", "1"]
+
+
+def test_weights_travel_along():
+    source, made = fitted((X, Y, np.arange(N) + 1.0))
+    _, _, weight = made.examples(source, np.array([3, 0]))
+    assert weight.tolist() == [4, 1]
+    named = sources.read(table(), "y", sample_weight="n")
+    assert named.weight.tolist() == list(range(N))
+
+
+class Pairs(Dataset):
+    def __len__(self):
+        return N
+
+    def __getitem__(self, index):
+        return {"x": torch.tensor(X[index]), "id": torch.tensor(index)}, Y[index]
+
+
+def test_a_dataset_is_split_by_rows():
+    source, made = fitted(Pairs())
+    rows = np.array([5, 2, 7])
+    part = made.examples(source, rows)
+    (update,) = batches(part, 3, shuffle=False).once()
+    assert update[0][0]["id"].tolist() == [5, 2, 7]
+    assert made.input_shape == {"x": (3,), "id": ()}
+    assert made == Preprocessing.from_json(made.to_json())
+
+
+def test_a_stream_stays_as_it_is():
+    loader = DataLoader(TensorDataset(torch.tensor(X), torch.tensor(Y)), batch_size=16)
+    source, made = fitted(loader)
+    assert made.examples(source, np.arange(N)) is loader
+    assert made.input_shape == (3,)
+    assert made.decode(torch.eye(3)).tolist() == ["0", "1", "2"]
+    assert made == Preprocessing.from_json(made.to_json())
+
+
+def test_balanced_class_weights_equal_scikit_learns():
+    task = infer.task(sources.read((X, Y)))
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=Y)
+    np.testing.assert_allclose(class_weights("balanced", Y, task), expected, rtol=np.finfo(float).eps * 4)
+    assert class_weights({2: 5}, Y, task) == (1, 1, 5)
+    assert class_weights([1, 2, 3], Y, task) == (1, 2, 3)
+    assert class_weights(None, Y, task) is None
+
+
+def parts_of(labels, **settings):
+    source = sources.read((np.zeros((len(labels), 1)), labels))
+    return split.split(source, infer.task(source), **settings)
+
+
+def test_stratified_parts_hold_every_class_by_its_share():
+    labels = np.repeat(np.arange(4), [400, 200, 100, 100])
+    parts = parts_of(labels)
+    assert parts.how == "stratified"
+    for rows, share in [(parts.train, 0.7), (parts.val, 0.15), (parts.test, 0.15)]:
+        assert np.abs(np.bincount(labels[rows]) - share * np.bincount(labels)).max() <= 1
+
+
+def test_a_rare_class_is_trained_on():
+    labels = np.array([0] * 60 + [1] * 39 + [2])
+    for seed in range(20):
+        assert set(labels[parts_of(labels, seed=seed).train]) == {0, 1, 2}
+
+
+def test_splits_depend_on_the_seed_alone():
+    labels = np.arange(200) % 2
+    one, again, other = (parts_of(labels, seed=seed).test for seed in (0, 0, 1))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_sorted_labels_give_mixed_parts():
+    labels = np.repeat([0, 1], 50)
+    for how in ("random", "stratified"):
+        parts = parts_of(labels, how=how)
+        assert set(labels[parts.val]) == set(labels[parts.test]) == {0, 1}
+
+
+def test_own_parts():
+    source, own = sources.read((X, Y)), sources.read((X[:9], Y[:9]))
+    task = infer.task(source)
+    parts = split.split(source, task, val=0.25, test=own)
+    assert (len(parts.train), len(parts.val), len(parts.test)) == (60, 20, 9)
+    parts = split.split(source, task, val=own, test=0)
+    assert (len(parts.train), len(parts.val), len(parts.test)) == (80, 9, 0)
+    loader = sources.read(DataLoader(TensorDataset(torch.tensor(X), torch.tensor(Y)), batch_size=16))
+    assert len(split.split(loader, infer.task(loader), val=own, test=0).train) == N
+    with pytest.raises(ValueError, match="cannot be split"):
+        split.split(loader, infer.task(loader))
+
+
+def test_from_a_source_to_batches():
+    source, made = fitted("iris")
+    update = next(batches(made.examples(source, np.arange(0, 150, 2)), 16, accumulate=2).start())
+    assert [count(batch) for batch in update] == [8, 8]

@@ -144,7 +144,9 @@ class Recipe(BaseModel):
     device: str = Field("cpu", description="where to compute: cpu, cuda, mps, auto")
     deterministic: bool = Field(False, description="whether torch must refuse non-deterministic operations")
     num_workers: int = Field(0, ge=0, description="processes that fetch the examples of a Dataset")
-    num_threads: int | None = Field(None, ge=1, description="threads of torch; none: as torch chooses")
+    num_threads: int | None = Field(
+        None, ge=1, description="threads of torch; none: one for small networks, else as torch chooses"
+    )
 
     @field_validator("*", mode="before")
     @classmethod

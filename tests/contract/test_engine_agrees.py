@@ -22,7 +22,7 @@ def rule_of(name: str) -> Rule:
 
 
 def gradients(size: int, step: int) -> np.ndarray:
-    """Numbers that float32 holds exactly and that stay away from zero, where signs would be rounding errors."""
+    """Numbers that float32 holds exactly, and away from zero, where a sign would be a rounding error."""
     draw = np.random.default_rng([size, step])
     values = draw.uniform(0.5, 2, size) * np.where(np.arange(size) % 3 == 0, -1, 1)
     return values.astype(np.float32).astype(np.float64)
@@ -50,7 +50,7 @@ def moved(rule: Rule, dtype: torch.dtype) -> tuple[list[np.ndarray], RuleOptimiz
 
 
 def tolerance(dtype: torch.dtype) -> float:
-    """A few roundings a step of numbers of size one, each of which later steps pass on at most a few times."""
+    """A few roundings a step of numbers of size one, which later steps pass on a few times."""
     return 8 * STEPS * float(torch.finfo(dtype).eps)
 
 

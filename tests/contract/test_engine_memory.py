@@ -77,7 +77,7 @@ def test_a_freed_storage_is_not_touched() -> None:
     optimizer = sgd_of(weight, other)
     optimizer.step()
     weight.untyped_storage().resize_(0)
-    assert not optimizer._plans[0].fits(SGD, [weight, other], [weight.grad, other.grad], optimizer.state)
+    assert not optimizer._plans[0].fits(SGD, [weight, other], [weight.grad, other.grad])
     assert not on_numba.plain(weight, weight)
 
 

@@ -209,3 +209,18 @@ def test_other_carried_objects_are_refused(tmp_path):
     train(tmp_path, "torch SGD", {})
     with pytest.raises(UserError, match=r"carries nothing; got \['more'\]"):
         train(tmp_path, "torch SGD", {"carry": {"more": nn.Linear(1, 1)}})
+
+
+def test_the_number_of_workers_may_change_on_the_way(tmp_path):
+    examples = torch.utils.data.ConcatDataset([torch.utils.data.TensorDataset(X, Y)])
+
+    def run(out, workers, epochs):
+        net = network()
+        opt, data = torch.optim.SGD(net.parameters(), lr=0.1), batches(examples, 16, num_workers=workers)
+        with loop(net, opt, data, out=out, epochs=epochs) as steps:
+            for x, y in steps:
+                steps.step(nn.functional.cross_entropy(net(x), y))
+        return remains(steps)[1]
+
+    run(tmp_path / "changed", 2, 1)
+    assert run(tmp_path / "changed", 0, 2) == run(tmp_path / "alone", 0, 2)

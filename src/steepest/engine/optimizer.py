@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -60,6 +61,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._rule = rule
         self._made: dict[int, _Made] = {}
         self._plans: dict[int, Plan] = {}
+        self._held: list[Any] = []
+        self._held_ids: list[int] = []
         super().__init__(params, group_of(rule) if defaults is None else defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -102,12 +105,17 @@ class RuleOptimizer(torch.optim.Optimizer):
         loss = None if closure is None else torch.enable_grad()(closure)()
         rules = [
             self._rule_now(index) for index in range(len(self.param_groups))
-        ]  # refused before a weight moves
+        ]  # may refuse; nothing moved
         given = None if gradients is None else iter(gradients)
+        if list(map(id, _tensors_in(self.state))) != self._held_ids:
+            self._plans.clear()
         for index, (group, rule) in enumerate(zip(self.param_groups, rules, strict=True)):
             weights = group["params"]
             own = [w.grad for w in weights] if given is None else [next(given) for _ in weights]
-            self._plan(index, rule, weights, own).run(rule, -scale if group.get("maximize") else scale)
+            plan = self._plans.get(index)
+            if plan is None or not plan.fits(type(rule), weights, own):
+                plan = self._planned(index, rule, weights, own)
+            plan.run(rule, -scale if group.get("maximize") else scale)
         self.steps += 1
         return loss
 
@@ -154,7 +162,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         for group in self.param_groups:
             group.update({key: value for key, value in self.defaults.items() if key not in group})
-        self._made, self._plans = {}, {}
+        self._made, self._plans, self._held, self._held_ids = {}, {}, [], []
 
     def _rule_now(self, index: int) -> Rule:
         group, template = self.param_groups[index], self.template(index)
@@ -165,8 +173,12 @@ class RuleOptimizer(torch.optim.Optimizer):
             follow_schedules(template, self.steps + 1, group)
         return made.rule(self.factor * group.get("lr_scale", 1.0), values_in(made.numbers, group))
 
-    def _plan(self, index: int, rule: Rule, weights: Sequence[Any], gradients: Sequence[Any]) -> Plan:
-        plan = self._plans.get(index)
-        if plan is None or not plan.fits(type(rule), weights, gradients, self.state):
-            plan = self._plans[index] = Plan(rule, weights, gradients, self.state)
+    def _planned(self, index: int, rule: Rule, weights: Sequence[Any], gradients: Sequence[Any]) -> Plan:
+        plan = self._plans[index] = Plan(rule, weights, gradients, self.state)
+        self._held = list(_tensors_in(self.state))  # alive, so that no other tensor takes one's id
+        self._held_ids = list(map(id, self._held))
         return plan
+
+
+def _tensors_in(state: Mapping[Any, dict[str, Any]]) -> Iterable[Any]:
+    return chain.from_iterable(map(dict.values, state.values()))

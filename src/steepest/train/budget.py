@@ -92,7 +92,7 @@ def horizon(
     most: float = 1.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Evidence:
-    """How many steps a budget in seconds holds: seconds / (median step + other), measured, at least 1.
+    """How many steps a budget in seconds holds: (seconds - spent) / (median step + other), at least 1.
 
     step   makes one step on a copy of the run; called `warm` times unmeasured, then until `least` times and
            `most` seconds (or a twentieth of the budget, when that is less) are reached
@@ -107,6 +107,6 @@ def horizon(
         step()
         lasted.append(clock() - before)
     each = median(lasted) + other
-    steps = max(1, int(seconds / each))
-    why = f"{seconds:g} s at {each * 1e3:.3g} ms a step (median of {len(lasted)}); the deadline may cut it"
+    steps = max(1, int((seconds - (clock() - began)) / each))
+    why = f"{seconds:g} s, measuring included, at {each * 1e3:.3g} ms a step (median of {len(lasted)})"
     return Evidence("horizon", steps, why, seconds=clock() - began)

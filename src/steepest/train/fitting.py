@@ -35,24 +35,24 @@ def descend(job: Job, steps: Loop) -> None:
         steps.step(loss)
 
 
-def optimizer_of(job: Job, horizon: int | None) -> RuleOptimizer:
+def optimizer_of(job: Job, horizon: Evidence | None) -> RuleOptimizer:
     """A fresh optimizer for the whole run."""
     total = steps_of(job, horizon)
     return settled.optimizer_of(job.recipe, job.given, job.model, job.source.per_epoch, total)
 
 
 def loop_of(
-    job: Job, optimizer: RuleOptimizer, folder: Folder, loggers: Sequence[Any], horizon: int | None
+    job: Job, optimizer: RuleOptimizer, folder: Folder, loggers: Sequence[Any], horizon: Evidence | None
 ) -> Loop:
     """The loop that a job asks for; nothing is written before it is entered."""
     recipe = job.recipe
-    return loop(
+    steps = loop(
         job.model,
         optimizer,
         job.source,
         out=folder,
         budget=recipe.budget,
-        horizon=horizon,
+        horizon=None if horizon is None else horizon.decided,
         seed=recipe.seed,
         clip_norm=recipe.clip_norm,
         clip_value=recipe.clip_value,
@@ -71,6 +71,9 @@ def loop_of(
         on_step=job.given.on_step,
         on_evaluation=job.given.on_evaluation,
     )
+    # What measuring the horizon took is part of the budget; a resumed run carries its own count.
+    steps.watch.progress.seconds = 0.0 if horizon is None else horizon.seconds
+    return steps
 
 
 class Validation:
@@ -110,12 +113,16 @@ def renew(job: Job) -> int:
     return renew_statistics(job.model, inputs)
 
 
-def steps_of(job: Job, horizon: int | None) -> int | None:
+def steps_of(job: Job, horizon: Evidence | None) -> int | None:
     """Updates of the whole run, where they are known beforehand."""
-    return horizon or budget.parse(job.recipe.budget).steps(job.source.per_epoch)
+    return (
+        horizon.decided
+        if horizon is not None
+        else budget.parse(job.recipe.budget).steps(job.source.per_epoch)
+    )
 
 
-def horizon_of(job: Job, folder: Folder) -> int | None:
+def horizon_of(job: Job, folder: Folder) -> Evidence | None:
     """Steps that a budget in seconds is measured to hold, where the schedule must know; once a run."""
     allowed = budget.parse(job.recipe.budget)
     if allowed.seconds is None or not settled.falls(job.recipe):
@@ -124,7 +131,7 @@ def horizon_of(job: Job, folder: Folder) -> int | None:
     if not kept:
         kept = [_measured_horizon(job, allowed.seconds)]
         records.append(folder.evidence, kept[0])
-    return int(kept[0].decided)
+    return kept[0]
 
 
 def _measured_horizon(job: Job, seconds: float) -> Evidence:

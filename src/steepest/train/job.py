@@ -14,7 +14,7 @@ from steepest.data.tree import apply as over_tree
 from steepest.evidence import Evidence
 from steepest.models.probe import apply
 from steepest.recipe import Recipe
-from steepest.train import loss, metrics, network, settled
+from steepest.train import loss, machine, metrics, network, settled
 from steepest.train.given import Given
 from steepest.train.loss import Loss
 from steepest.train.metrics import Metrics
@@ -70,7 +70,8 @@ class Job:
 
 def build(recipe: Recipe, given: Given) -> Job:
     """Build and check all that the recipe asks for. Raises UserError for what cannot be."""
-    device = settled.machine(recipe)
+    usual_threads = torch.get_num_threads()
+    device = machine.begin(recipe)
     prepared = prepare(recipe, given)
     chosen = loss.build(
         given.of(recipe, "loss"),
@@ -81,8 +82,11 @@ def build(recipe: Recipe, given: Given) -> Job:
         class_weight=prepared.weights,
     )
     model, evidence = network.build(recipe, given, prepared, chosen)
+    source = _training(recipe, given, prepared, device)
+    batch = next(source.once())[0]
+    threads, counted = machine.threads(recipe, lambda: network.forward(model, batch[0]))
     job = Job(
-        recipe=settled.settled(recipe, given, prepared, chosen),
+        recipe=settled.settled(recipe, given, prepared, chosen, threads),
         given=given,
         prepared=prepared,
         model=model.to(device),
@@ -90,10 +94,11 @@ def build(recipe: Recipe, given: Given) -> Job:
         loss=chosen,
         penalty=loss.penalty(model, recipe.l1, recipe.l2) if recipe.l1 or recipe.l2 else None,
         device=device,
-        source=_training(recipe, given, prepared, device),
-        evidence=(*prepared.evidence, *evidence),
+        source=source,
+        evidence=(*prepared.evidence, *evidence, *counted),
     )
-    _check_fit(job)
+    _check_fit(job, batch)
+    torch.set_num_threads(threads or usual_threads)
     return job
 
 
@@ -108,12 +113,9 @@ def _training(recipe: Recipe, given: Given, prepared: Prepared, device: torch.de
     )
 
 
-@torch.no_grad()
-def _check_fit(job: Job) -> None:
+def _check_fit(job: Job, batch: Any) -> None:
     """One batch through the network and the loss: what does not fit is said before the first step."""
-    batch = next(job.source.once())[0]
-    with network.undisturbed(job.model):
-        outputs = apply(job.model, _moved(job.device, batch[0]))
+    outputs = network.forward(job.model, _moved(job.device, batch[0]))
     loss.check(outputs, _moved(job.device, batch[1]), job.loss)
 
 

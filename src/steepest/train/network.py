@@ -74,11 +74,16 @@ def _first_inputs(prepared: Prepared, recipe: Recipe) -> Any:
     return next(batches(prepared.train, LOOKED_AT, seed=recipe.seed).once())[0][0]
 
 
+def forward(model: nn.Module, inputs: Any) -> Any:
+    """What a network gives in test mode; it is afterwards as before."""
+    with undisturbed(model), torch.no_grad():
+        return apply(model, inputs)
+
+
 def _check_takes(model: nn.Module, inputs: Any) -> None:
     """A network that cannot take the data is refused with the shapes, not with a traceback of torch's."""
     try:
-        with undisturbed(model), torch.no_grad():
-            apply(model, inputs)
+        forward(model, inputs)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         shapes = over_tree(lambda tensor: tuple(tensor.shape), inputs)
         raise UserError(

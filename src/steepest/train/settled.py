@@ -1,4 +1,4 @@
-"""Settings that a recipe leaves open, settled: machine, names that stand for a choice, rule and schedule."""
+"""Settings that a recipe leaves open, settled: names that stand for a choice, rule, schedule, stopping."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from steepest import rules, schedule
 from steepest.engine.of_model import optimizer
 from steepest.engine.optimizer import RuleOptimizer
-from steepest.errors import UserError
 from steepest.models.presets import suited
 from steepest.recipe import Recipe
 from steepest.rule import Rule
@@ -25,24 +24,7 @@ LEVEL = ("plateau", "constant")
 PATIENCE = 6
 
 
-def machine(recipe: Recipe) -> torch.device:
-    """Set threads and determinism of torch, and find the device."""
-    if recipe.num_threads is not None:
-        torch.set_num_threads(recipe.num_threads)
-    torch.use_deterministic_algorithms(recipe.deterministic)
-    name = recipe.device
-    if name == "auto":
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        name = found.type if found is not None else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"The device {name!r} cannot be used here: {str(error).splitlines()[0]} Use cpu."
-        ) from None
-
-
-def settled(recipe: Recipe, given: Given, prepared: Prepared, loss: Loss) -> Recipe:
+def settled(recipe: Recipe, given: Given, prepared: Prepared, loss: Loss, threads: int | None) -> Recipe:
     """The recipe with the choices that were made written in."""
     rule = rule_of(recipe, given)
     numbers = {
@@ -54,6 +36,7 @@ def settled(recipe: Recipe, given: Given, prepared: Prepared, loss: Loss) -> Rec
         "task": "regression" if prepared.task.classes is None else "classification",
         "patience": PATIENCE if recipe.patience is None and recipe.schedule in LEVEL else recipe.patience,
         "monitor": recipe.monitor if prepared.val is not None else "train/loss",
+        "num_threads": threads,
         **numbers,
     }
     if recipe.loss == "auto":

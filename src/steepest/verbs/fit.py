@@ -11,6 +11,7 @@ from steepest.errors import UserError
 from steepest.folder import Folder
 from steepest.recipe import Recipe, settings_in
 from steepest.run import Run
+from steepest.train import machine
 from steepest.train.given import MARK, separate
 from steepest.verbs.course import begin
 
@@ -35,7 +36,8 @@ def fit(data: Any, *, out: str | os.PathLike[str] | None = None, **settings: Any
     recipe = Recipe.of(written)
     folder = Folder(out) if out is not None else _numbered(_name(recipe))
     _refuse_taken(folder)
-    return begin(folder, recipe, given)
+    with machine.kept():
+        return begin(folder, recipe, given)
 
 
 def _settings(data: Any, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from steepest.evidence import Evidence, append
 from steepest.folder import Folder, write_atomic
 from steepest.recipe import Recipe
 from steepest.run import Run
-from steepest.train import environment
+from steepest.train import environment, machine
 from steepest.train.budget import parse
 from steepest.train.given import HOOKS, OBJECTS, separate
 from steepest.train.job import build
@@ -27,7 +27,7 @@ def resume(folder: str | os.PathLike[str], *, budget: str | None = None, **objec
     objects  model=, data=, loss=, … where these were objects, and the hooks of `fit`"""
     place = Folder(folder)
     _check(place, objects)
-    with place.lock():
+    with place.lock(), machine.kept():
         recipe = Recipe.read(place.recipe)
         if budget is None and Run(place.path).status == "finished":
             print(f"{place.path} is finished; nothing to do. Give it more with --budget '+10 epochs'.")

@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from steepest.engine import on_numba, reduction
+from steepest.engine import on_numba, reduction, threads
 from steepest.engine.optimizer import RuleOptimizer
 from steepest.rules import AdamW
 
@@ -15,7 +15,7 @@ SHAPES = ((300_000,), (7,), (1,), (400, 401))
 
 
 @pytest.fixture
-def threads():
+def use():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -23,7 +23,7 @@ def threads():
 
 def split_from(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_numba, "PARALLEL_FROM", elements)
-    monkeypatch.setattr(reduction, "PARALLEL_FROM", elements)
+    monkeypatch.setattr(threads, "PARALLEL_FROM", elements)
 
 
 def trained() -> RuleOptimizer:
@@ -42,12 +42,12 @@ def numbers(optimizer: RuleOptimizer) -> tuple[list[bytes], float]:
     return [w.detach().numpy().tobytes() for w in weights], optimizer.gradient_norm()
 
 
-def test_threads_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch, threads) -> None:
+def test_threads_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch, use) -> None:
     split_from(1 << 60, monkeypatch)
     alone = numbers(trained())
     split_from(0, monkeypatch)
     for count in (2, 3, 16):
-        threads(count)
+        use(count)
         assert numbers(trained()) == alone
 
 
@@ -74,9 +74,9 @@ def _one_more(optimizer: RuleOptimizer, queue: multiprocessing.Queue) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_forked_process_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch, threads) -> None:
+def test_a_forked_process_goes_on_alone(monkeypatch: pytest.MonkeyPatch, use) -> None:
     split_from(0, monkeypatch)
-    threads(2)
+    use(2)
     optimizer = trained()
     context = multiprocessing.get_context("fork")
     queue = context.Queue()

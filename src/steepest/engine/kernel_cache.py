@@ -8,7 +8,6 @@ import importlib.util
 import os
 import platform
 import sys
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -18,10 +17,11 @@ import llvmlite
 import numba
 import numpy as np
 
-from steepest.engine import apart
+from steepest.engine import intrinsics
 from steepest.folder import write_atomic
 
-Kernel: TypeAlias = Callable[..., None]
+Kernel: TypeAlias = Any
+"""A C function of ctypes, with its `address`."""
 
 
 def folder() -> Path:
@@ -44,14 +44,15 @@ def _compiled(name: str, source: str, arguments: tuple[Any, ...]) -> Kernel:
     module = _from_disk(name, source) or _in_memory(name, source)
     function = ctypes.CFUNCTYPE(None, *arguments)(module.kernel.address)
     function.module = module  # type: ignore[attr-defined]  # its memory lives as long as the function
+    function.address = module.kernel.address  # type: ignore[attr-defined]
     return function
 
 
 def digest(source: str) -> str:
     """What tells kernels apart: their source, which holds the rule, and everything that compiles it."""
     versions = (numba.__version__, llvmlite.__version__, np.__version__, platform.python_version())
-    promise = Path(apart.__file__).read_text()
-    return hashlib.sha256("\n".join([source, promise, *versions]).encode()).hexdigest()[:24]
+    words = Path(intrinsics.__file__).read_text()
+    return hashlib.sha256("\n".join([source, words, *versions]).encode()).hexdigest()[:24]
 
 
 def _from_disk(name: str, source: str) -> ModuleType | None:

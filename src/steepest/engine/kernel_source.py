@@ -15,7 +15,7 @@ import math
 from numba import cfunc, njit, types
 from numba import {dtype} as T
 
-from steepest.engine.apart import assume_apart
+from steepest.engine.intrinsics import assume_apart
 
 CACHED = "__file__" in globals()
 

@@ -19,12 +19,11 @@ from torch.autograd.graph import increment_version
 from steepest.engine import kernel_cache, threads
 from steepest.engine.inline import NotInlinable
 from steepest.engine.kernel_source import source
+from steepest.engine.threads import PARALLEL_FROM
 from steepest.rule import Rule
 
 PIECE = 1 << 16
 """Elements a kernel does at a time; constant, so that the bits do not depend on the threads."""
-PARALLEL_FROM = 1 << 22
-"""Elements from which on threads are worth waking beside torch's, which spin on after their own work."""
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 PLAIN = {torch.Tensor, torch.nn.Parameter}
@@ -102,19 +101,18 @@ class Table:
 
     def __init__(self, kernel: kernel_cache.Kernel, weights: Tensors, slots: Sequence[Tensors]) -> None:
         self.kernel, self.weights = kernel, weights
-        self.written = [*weights, *(slot for of_weight in zip(*slots, strict=True) for slot in of_weight)]
-        self.count = len(weights)
-        self.sizes = list(map(_size, weights)) * 2
-        self.places = list(map(_address, self.written))
-        stretches = sorted(
-            (a, a + n) for a, n in zip(self.places, map(_size, self.written), strict=True) if n
-        )
+        self.slots = slots  # kept alive: the optimizer knows them by where they lie
+        written = [*weights, *(slot for of_weight in zip(*slots, strict=True) for slot in of_weight)]
+        count = len(weights)
+        self.sizes = list(map(_size, weights))
+        places = list(map(_address, written))
+        stretches = sorted((a, a + n) for a, n in zip(places, map(_size, written), strict=True) if n)
         self.starts, self.stops = [a for a, _ in stretches], [b for _, b in stretches]
         self.apart = all(before[1] <= after[0] for before, after in pairwise(stretches))
         self.gradients: list[int] = []
         self.seen: set[tuple[int, int]] = set()
-        columns = [self.places[at : at + self.count] for at in range(0, len(self.places), self.count)]
-        self.rows = np.array([columns[0], columns[0], *columns[1:]], np.int64).T.copy()
+        self.columns = [places[at : at + count] for at in range(0, len(places), count)]
+        self.rows = np.array([self.columns[0], *self.columns], np.int64).T.copy()
         self._cut([w.numel() for w in weights])
         self.call = self.rows.ctypes.data, self.pieces.ctypes.data
 
@@ -126,19 +124,19 @@ class Table:
         ]
         self.pieces = np.array(pieces, np.int64).reshape(-1, 3)
         self.elements, self.end = sum(lengths), len(pieces)
-        self.ends = np.cumsum(self.pieces[:, 2] - self.pieces[:, 1])
 
     def fits(self, gradients: Tensors) -> bool:
         """True where every tensor lies where it lay, and the next `run` may read these gradients."""
-        used = [*self.weights, *gradients]
+        weights = self.weights
         try:
-            same = list(map(_size, used)) == self.sizes and all(map(_contiguous, used))
             found = list(map(_address, gradients))
-        except RuntimeError:  # a tensor without memory of its own: sparse, or not there
+            same = list(map(_size, gradients)) == self.sizes and all(map(_contiguous, gradients))
+        except (RuntimeError, TypeError):  # a tensor without memory of its own, such as a sparse one; or None
             return False
         return (
             same
-            and list(map(_address, self.written)) == self.places
+            and list(map(_address, weights)) == self.columns[0]
+            and all(map(_contiguous, weights))
             and (found == self.gradients or self._point(gradients, found))
         )
 
@@ -160,16 +158,8 @@ class Table:
 
     def run(self, rule: Rule, k: Any, scale: float) -> None:
         """Update every weight once, from scale times its gradient."""
-        constants = _pack(len(k) + 1)(scale, *k)
         if self.elements < PARALLEL_FROM:
-            self.kernel(*self.call, 0, self.end, constants)
+            self.kernel(*self.call, 0, self.end, _pack(len(k) + 1)(scale, *k))
         else:
-            shares = self._shares(torch.get_num_threads())
-            threads.spread(self.kernel, [(*self.call, *bounds, constants) for bounds in shares])
+            threads.spread(self.kernel, *self.call, self.end, np.array([scale, *k]), self.elements)
         increment_version(self.weights)
-
-    def _shares(self, workers: int) -> list[tuple[int, int]]:
-        """The pieces in runs of about equally many elements, one run a worker."""
-        cuts = np.searchsorted(self.ends, [self.elements * n // workers for n in range(1, workers)]) + 1
-        bounds = [0, *map(int, cuts), self.end]
-        return [(a, b) for a, b in pairwise(bounds) if a < b]

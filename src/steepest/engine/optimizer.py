@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from operator import is_, itemgetter
 from typing import Any
 
 import torch
@@ -31,18 +32,29 @@ def watched(optimizer: torch.optim.Optimizer) -> bool:
 class _Made:
     """The rule of a group as last made from the numbers in it."""
 
-    def __init__(self, template: Rule) -> None:
+    def __init__(self, template: Rule, group: dict[str, Any]) -> None:
         self.template, self.numbers = template, template.numbers()
         self.scheduled = any(callable(getattr(template, name)) for name in self.numbers)
-        self.key: Any = None
+        names = dict.fromkeys(name if name in group else "betas" for name in self.numbers)
+        self.entries = itemgetter(*names, "params")
+        self.seen: tuple[Any, ...] = ()
+        self.factor = self.lr_scale = 0.0
 
-    def rule(self, factor: float, values: list[float]) -> Rule:
-        """The template with these values, its learning rate multiplied by the factor."""
-        if self.key != (factor, values):
-            numbers = dict(zip(self.numbers, values, strict=True))
-            numbers["lr"] *= factor
-            self.made, self.key = replace(self.template, **numbers), (factor, values)
+    def rule(self, factor: float, group: dict[str, Any]) -> Rule:
+        """The template with the group's values, its learning rate multiplied by factor and "lr_scale"."""
+        entries, lr_scale = self.entries(group), group.get("lr_scale", 1.0)
+        # The very same floats cannot have changed; a tensor may have been written to.
+        if factor != self.factor or lr_scale != self.lr_scale or not all(map(is_, entries, self.seen)):
+            numbers = dict(zip(self.numbers, values_in(self.numbers, group), strict=True))
+            numbers["lr"] *= factor * lr_scale
+            self.made, self.factor, self.lr_scale = replace(self.template, **numbers), factor, lr_scale
+            self.seen = entries if all(map(_fixed, entries[:-1])) else (None,)
         return self.made
+
+
+def _fixed(entry: Any) -> bool:
+    """True where a hyperparameter cannot change without another object taking its place."""
+    return type(entry) is float or (type(entry) is tuple and all(map(_fixed, entry)))
 
 
 class RuleOptimizer(torch.optim.Optimizer):
@@ -61,8 +73,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._rule = rule
         self._made: dict[int, _Made] = {}
         self._plans: dict[int, Plan] = {}
-        self._held: list[Any] = []
-        self._held_ids: list[int] = []
+        self._state_places: list[int] = []
         super().__init__(params, group_of(rule) if defaults is None else defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -107,7 +118,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             self._rule_now(index) for index in range(len(self.param_groups))
         ]  # may refuse; nothing moved
         given = None if gradients is None else iter(gradients)
-        if list(map(id, _tensors_in(self.state))) != self._held_ids:
+        if _places(self.state) != self._state_places:
             self._plans.clear()
         for index, (group, rule) in enumerate(zip(self.param_groups, rules, strict=True)):
             weights = group["params"]
@@ -162,23 +173,27 @@ class RuleOptimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         for group in self.param_groups:
             group.update({key: value for key, value in self.defaults.items() if key not in group})
-        self._made, self._plans, self._held, self._held_ids = {}, {}, [], []
+        self._made, self._plans, self._state_places = {}, {}, []
 
     def _rule_now(self, index: int) -> Rule:
         group, template = self.param_groups[index], self.template(index)
         made = self._made.get(index)
         if made is None or made.template is not template:
-            made = self._made[index] = _Made(template)
+            made = self._made[index] = _Made(template, group)
         if made.scheduled:
             follow_schedules(template, self.steps + 1, group)
-        return made.rule(self.factor * group.get("lr_scale", 1.0), values_in(made.numbers, group))
+        return made.rule(self.factor, group)
 
     def _planned(self, index: int, rule: Rule, weights: Sequence[Any], gradients: Sequence[Any]) -> Plan:
         plan = self._plans[index] = Plan(rule, weights, gradients, self.state)
-        self._held = list(_tensors_in(self.state))  # alive, so that no other tensor takes one's id
-        self._held_ids = list(map(id, self._held))
+        self._state_places = _places(self.state)
         return plan
 
 
-def _tensors_in(state: Mapping[Any, dict[str, Any]]) -> Iterable[Any]:
-    return chain.from_iterable(map(dict.values, state.values()))
+def _places(state: Mapping[Any, dict[str, Any]]) -> list[int]:
+    """Where all tensors of the state lie. A plan keeps its own alive, so no other can come to lie there."""
+    entries = list(chain.from_iterable(map(dict.values, state.values())))
+    try:
+        return list(map(torch.Tensor.data_ptr, entries))
+    except TypeError:  # torch keeps None for a buffer that is not used
+        return [entry.data_ptr() for entry in entries if isinstance(entry, torch.Tensor)]

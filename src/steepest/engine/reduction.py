@@ -6,14 +6,13 @@ import ctypes
 import math
 from collections.abc import Sequence
 from functools import cache
-from itertools import pairwise
 from operator import attrgetter
 
 import numpy as np
 import torch
 
 from steepest.engine import kernel_cache, threads
-from steepest.engine.on_numba import DTYPES, PARALLEL_FROM, PIECE, PLAIN, plain
+from steepest.engine.on_numba import DTYPES, PIECE, PLAIN, plain
 
 SOURCE = '''"""Sums of squares in {dtype}. Written by steepest, which makes it anew where it is missing."""
 
@@ -99,11 +98,8 @@ def _by_kernel(gradients: Sequence[torch.Tensor], dtype: str) -> list[float]:
     lengths = tuple(map(torch.Tensor.numel, gradients))
     pieces = _pieces(lengths)
     sums = np.zeros(len(pieces))
-    call = places.ctypes.data, pieces.ctypes.data
-    workers = torch.get_num_threads() if sum(lengths) >= PARALLEL_FROM else 1
-    cuts = [len(pieces) * n // workers for n in range(workers + 1)]
-    shares = [(*call, a, b, sums.ctypes.data) for a, b in pairwise(cuts)]
-    threads.spread(_kernel(dtype), shares)
+    call = places.ctypes.data, pieces.ctypes.data, len(pieces)
+    threads.spread(_kernel(dtype), *call, sums, sum(lengths))
     return sums.tolist()
 
 

@@ -1,27 +1,81 @@
-"""A small pool of threads for work that releases the GIL; made on first use, and anew after a fork."""
+"""Kernels on several threads: those of torch, which are awake already.
+
+A pool of our own would have to wait for a processor while torch's threads spin on after their last operation.
+Pieces are taken one by one from a common counter, so that a thread that comes late takes fewer."""
 
 from __future__ import annotations
 
+import ctypes
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
-_pools: dict[int, ThreadPoolExecutor] = {}
-os.register_at_fork(after_in_child=_pools.clear)
+import numpy as np
+import torch
+
+from steepest.engine import kernel_cache
+from steepest.engine.kernel_cache import Kernel
+
+PARALLEL_FROM = 1 << 18
+"""Elements from which on a second thread does more than it costs."""
+
+SOURCE = '''"""One thread's share. Written by steepest, which makes it anew where it is missing."""
+
+from numba import cfunc, types
+
+from steepest.engine.intrinsics import call_kernel, take
+
+CACHED = "__file__" in globals()
 
 
-def spread(work: Callable[..., Any], shares: Sequence[tuple[Any, ...]]) -> None:
-    """Call work(*share) for every share at once, one in this thread, and wait for all of them."""
-    others = [_pool(len(shares) - 1).submit(work, *share) for share in shares[1:]]
+@cfunc(types.void(types.CPointer(types.int64)), cache=CACHED)
+def kernel(shared):
+    piece = take(shared, 1)
+    while piece < shared[1]:
+        call_kernel(shared[2], shared[3], shared[4], piece, piece + 1, shared[5])
+        piece = take(shared, 1)
+'''
+"""shared: next piece, end of the pieces, addresses of the kernel, its table, its pieces and its constants."""
+
+LIBRARY = re.compile(r"\S*/lib(?:gomp|iomp5|omp)\b\S*")
+_forked = False
+
+
+def spread(kernel: Kernel, table: int, pieces: int, count: int, k: np.ndarray, elements: int) -> None:
+    """Do pieces 0 to `count` of a kernel; by several threads where they hold many elements."""
+    workers = torch.get_num_threads() if elements >= PARALLEL_FROM and not _forked else 1
+    parallel = _parallel() if workers > 1 else None
+    if parallel is None:
+        kernel(table, pieces, 0, count, k.ctypes.data)
+        return
+    shared = np.array([0, count, kernel.address, table, pieces, k.ctypes.data], np.int64)
+    parallel(_team().address, shared.ctypes.data, workers, 0)
+
+
+@cache
+def _team() -> Kernel:
+    return kernel_cache.compiled("team", SOURCE, ctypes.c_void_p)
+
+
+@cache
+def _parallel() -> Callable[..., None] | None:
+    """The way into torch's OpenMP threads, which GNU's, Intel's and LLVM's libraries have; or None."""
     try:
-        work(*shares[0])
-    finally:
-        for other in others:
-            other.result()
+        found = LIBRARY.findall(Path("/proc/self/maps").read_text())
+        function = ctypes.CDLL(found[0]).GOMP_parallel
+    except (OSError, IndexError, AttributeError):
+        return None
+    function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    function.restype = None
+    return function
 
 
-def _pool(size: int) -> ThreadPoolExecutor:
-    if size not in _pools:
-        _pools[size] = ThreadPoolExecutor(size, thread_name_prefix="steepest")
-    return _pools[size]
+def _after_fork() -> None:
+    """OpenMP's threads are not there in a child, and waiting for them would never end."""
+    global _forked
+    _forked = True
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import cache
-from typing import Annotated, Any, ClassVar, TypeAlias
+from functools import cache, partial
+from typing import Annotated, Any, ClassVar, TypeAlias, cast
 
 from steepest.quantity import Quantity
 
@@ -97,9 +97,9 @@ class Rule:
     def constants(self, xp: Any, t: Any, shared: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         """(k, new shared scalars) of step t; the rule must hold floats (see `at`)."""
         made = self.scalars(xp, t, **shared)
-        hyper = map(vars(self).__getitem__, _numbers(type(self)))
-        k = _tuple_type(type(self), *made)._make([*hyper, *made.values()])
-        return k, {name: made[name] for name in shared}
+        numbers, make = _tuple_of(type(self), *made)
+        k = make([*map(vars(self).__getitem__, numbers), *made.values()])
+        return k, {name: made[name] for name in shared} if shared else {}
 
 
 @cache
@@ -113,6 +113,8 @@ def _measured(cls: type[Rule]) -> tuple[str, ...]:
 
 
 @cache
-def _tuple_type(cls: type[Rule], *made: str) -> Any:
+def _tuple_of(cls: type[Rule], *made: str) -> tuple[tuple[str, ...], Callable[..., Any]]:
+    """(names of the hyperparameters, what makes k of their values and the made ones), worked out once."""
     names = (*_numbers(cls), *made)
-    return namedtuple(f"{cls.__name__}Scalars", names)  # pyright: ignore[reportUntypedNamedTuple]
+    kind = namedtuple(f"{cls.__name__}Scalars", names)  # pyright: ignore[reportUntypedNamedTuple]
+    return _numbers(cls), partial(cast(Any, tuple).__new__, kind)

@@ -176,6 +176,21 @@ def test_a_budget_in_seconds_is_measured_once_and_recorded():
     assert "ms a step" in horizon.why
 
 
+def test_compile_is_asked_of_torch(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    assert weights(compile=True).isfinite().all()
+    assert len(compiled) == 1
+
+
+def test_small_networks_run_on_one_thread_and_say_so():
+    before = torch.get_num_threads()
+    run = st.fit((X, y), **QUICK)
+    assert run.recipe.num_threads == 1
+    assert "operations" in next(one.why for one in run.evidence if one.choice == "num_threads")
+    assert torch.get_num_threads() == before
+
+
 def test_deterministic_is_asked_of_torch_for_the_run():
     assert weights(deterministic=True).isfinite().all()
 

@@ -7,7 +7,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Sequence
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, cast
 
 XP, K = object(), object()
 OPERATORS = {
@@ -146,7 +146,8 @@ def _definition(function: Any) -> ast.FunctionDef:
 
 
 def _is_source_of(tree: ast.FunctionDef, function: FunctionType) -> bool:
-    bare = ast.Module([ast.FunctionDef(**{**vars(tree), "decorator_list": [], "returns": None})], [])
+    fields: dict[str, Any] = {**vars(tree), "decorator_list": [], "returns": None}
+    bare = ast.Module([cast(ast.stmt, ast.FunctionDef(**fields))], [])
     for argument in tree.args.args:
         argument.annotation = None
     module = compile(ast.fix_missing_locations(bare), "<rule>", "exec")

@@ -6,7 +6,7 @@ import ctypes
 import struct
 import warnings
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from operator import attrgetter
@@ -34,7 +34,7 @@ Tensors = Sequence[torch.Tensor]
 
 
 def by_dtype(
-    rows: Sequence[int], weights: dict[int, torch.Tensor], slots: dict[int, Tensors]
+    rows: Sequence[int], weights: Mapping[int, torch.Tensor], slots: Mapping[int, Tensors]
 ) -> dict[torch.dtype | None, list[int]]:
     """The rows that a kernel may touch, by dtype; under None those for the plain engine."""
     found: dict[torch.dtype | None, list[int]] = {}

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from record import write
 from torch import nn
 
 from steepest.data.batches import batches
@@ -156,7 +157,7 @@ def survive(kills: int, steps: int, seed: int, place: Path) -> tuple[int, int, l
 
 
 def main() -> None:
-    """Print what became of the run."""
+    """Record what became of the run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     for name, default in (("kills", 20), ("steps", 600), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -164,11 +165,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         struck, torn, differ = survive(asked.kills, asked.steps, asked.seed, Path(place))
         rows = len((Path(place) / "alone" / "metrics.csv").read_text().splitlines()) - 1
-    verdict = "every bit the same" if not differ else f"DIFFERENT: {', '.join(differ)}"
-    print(
-        f"{struck} kills, {torn} of them inside a write, {asked.steps} steps, {rows} rows: {verdict} "
-        f"(torch {torch.__version__})"
-    )
+    write("kill", kills=struck, inside_a_write=torn, steps=asked.steps, rows=rows, different=differ)
     raise SystemExit(bool(differ))
 
 

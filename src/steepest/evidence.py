@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from steepest.errors import UserError
 from steepest.folder import write_atomic
 
 
@@ -48,8 +49,15 @@ def append(path: Path, evidence: Evidence) -> None:
 
 
 def read(path: Path) -> list[Evidence]:
-    """All whole lines of an evidence file; a line torn by a kill, which can only be the last, is left out."""
+    """All whole lines of an evidence file; a line torn by a kill, which can only be the last, is left out.
+
+    Raises UserError where another line is damaged: going on would write the file anew without it."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [Evidence.from_json(line) for line in lines[:-1] if line]
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [Evidence.from_json(line) for line in lines[:-1] if line]
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{str(path)!r} is damaged ({error}). Restore it, or move it away to go on without its lines."
+        ) from error

@@ -5,10 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from steepest.errors import UserError
+
+
+class Unwritable(UserError, OSError):
+    """The disk refuses a file: there is no space, or no right to write."""
 
 
 class Folder:
@@ -36,16 +40,19 @@ class Folder:
             write_atomic(self.path / ".writable", b"")
             (self.path / ".writable").unlink()
         except OSError as error:
-            raise UserError(
-                f"The run folder {str(self.path)!r} cannot be written: {error.strerror or error}. "
+            reason = getattr(error.__cause__ or error, "strerror", error)
+            raise Unwritable(
+                f"The run folder {str(self.path)!r} cannot be written: {reason}. "
                 "Choose another with --out, or free space and give yourself the right to write there."
             ) from error
 
     @contextmanager
     def lock(self) -> Generator[None]:
         """Hold the folder for this process; the kernel lets go when the process ends, however it ends."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "ab") as held:
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = open(self.path / ".lock", "ab")  # noqa: SIM115
+        with lock as held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -59,16 +66,30 @@ class Folder:
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: a neighbour is written and synced, then takes the name."""
     neighbour = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        try:
+            with open(neighbour, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(neighbour, path)
+        except BaseException:
+            with suppress(OSError):
+                neighbour.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Within it a disk that refuses is a sentence that names the file."""
     try:
-        with open(neighbour, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(neighbour, path)
-    except BaseException:
-        neighbour.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+        yield
+    except OSError as error:
+        raise Unwritable(
+            f"{str(path)!r} cannot be written: {error.strerror or error}. Free space, or give yourself the "
+            "right to write there; what was saved before stands, and `steepest resume` goes on from it."
+        ) from error
 
 
 def sync_folder(path: Path) -> None:

@@ -57,7 +57,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    format: int = Field(FORMAT, description="version of this file's format")
+    format: int = Field(FORMAT, ge=FORMAT, le=FORMAT, description="version of this file's format")
 
     data: str = Field(description="a bundled name, a path, or the kind of object that was given")
     data_fingerprint: str | None = Field(None, description="SHA-256 of the content that was read")
@@ -157,6 +157,14 @@ class Recipe(BaseModel):
     @classmethod
     def _digits(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) else value
+
+    @field_validator("class_weight", mode="before")
+    @classmethod
+    def _labels(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        named = cast("dict[Any, Any]", value).items()
+        return {str(k).lower() if isinstance(k, bool) else str(k): weight for k, weight in named}
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Recipe:

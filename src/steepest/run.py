@@ -146,4 +146,9 @@ class Run:
 
     @property
     def _result(self) -> dict[str, Any]:
-        return json.loads(self._files.result.read_text()) if self._files.result.exists() else {}
+        try:
+            return json.loads(self._files.result.read_text()) if self._files.result.exists() else {}
+        except ValueError as error:
+            raise UserError(
+                f"{str(self._files.result)!r} is damaged ({error}). Remove it and resume the run."
+            ) from error

@@ -45,3 +45,17 @@ def test_evidence_comes_back_and_a_torn_line_is_left_out(tmp_path):
     assert evidence.read(path) == [first]
     evidence.append(path, first)
     assert evidence.read(path) == [first, first]
+
+
+def test_a_disk_that_refuses_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(UserError, match=r"model' cannot be written: No space left on device\. Free space"):
+        write_atomic(tmp_path / "model", b"new")
+    with pytest.raises(UserError, match=r"run' cannot be written: No space left on device\. Choose another"):
+        Folder(tmp_path / "run").create()
+
+
+def test_a_folder_that_cannot_be_locked_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match="cannot be written"), Folder(tmp_path / "file").lock():
+        pass

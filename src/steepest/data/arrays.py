@@ -80,6 +80,10 @@ def answers_of(target: Any, name: str) -> np.ndarray:
         array = array[:, 0]
     if array.ndim not in (1, 2):
         raise UserError(f"{name} must have shape (n,) or (n, targets), got {array.shape}.")
+    if array.dtype.kind in "cV" or (array.dtype == object and any(np.ndim(entry) for entry in array.flat)):
+        raise UserError(
+            f"{name} must hold one number or label an entry, got {array.dtype}: {array.flat[0]!r}."
+        )
     return array
 
 
@@ -87,6 +91,8 @@ def numbers(data: Any, name: str) -> np.ndarray:
     """An array of numbers; text and rows of different size are refused."""
     array = numpy(data)
     if array.dtype.kind in "biuf" and array.ndim:
+        if 0 in array.shape[1:]:
+            raise UserError(f"{name} has shape {array.shape}: there is no number to learn from.")
         return array
     if array.dtype.kind == "O" and len({np.shape(entry) for entry in array.flat}) > 1:
         raise UserError(_mixed(array, name))

@@ -53,10 +53,10 @@ def fit(train: pl.DataFrame, scale: Scale, impute: Impute) -> Columns:
     numbers = tuple(name for name in train.columns if name not in text)
     categories = {name: _frequent(train[name]) for name in text if name not in left_out}
     if not numbers and not any(categories.values()):
+        shown = next((f", such as {value!r}" for name in text for value in train[name].drop_nulls()[:1]), "")
         raise UserError(
-            f"No column is left to learn from: {', '.join(train.columns)} hold text with nearly as many "
-            "values as "
-            "rows. Give columns of numbers or categories."
+            f"No column is left to learn from: {', '.join(train.columns)} are empty, or hold text with "
+            f"nearly as many values as rows{shown}. Give columns of numbers (0.5, not 0,5) or categories."
         )
     scaling = fit_scaling(number_matrix(train, numbers), scale, impute, numbers)
     return Columns(numbers, scaling, categories, left_out)

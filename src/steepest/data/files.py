@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from steepest.data.tables import check_names
 from steepest.errors import UserError, did_you_mean
 
 MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "?"]
@@ -78,10 +79,17 @@ def _csv(path: Path) -> pl.DataFrame:
     with path.open(encoding="utf-8", errors="replace") as file:
         header = file.readline()
     read = partial(pl.read_csv, path, separator=max(",;\t", key=header.count), null_values=MISSING)
+    _check_header(path, read(has_header=False, n_rows=1, infer_schema=False))
     try:
         return read(infer_schema_length=LOOKED_AT)
     except pl.exceptions.ComputeError:
         return read(infer_schema_length=None)
+
+
+def _check_header(path: Path, first: pl.DataFrame) -> None:
+    """polars would give a second column of one name another name, and go on."""
+    names = [(name or "").strip() for name in (first.row(0) if len(first) else ())]
+    check_names(names, path.name)
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:

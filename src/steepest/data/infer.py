@@ -101,13 +101,19 @@ def _kind(source: Source) -> tuple[str, str]:
 def _check_numbers(target: np.ndarray, names: Sequence[str]) -> None:
     """A regression's target: finite numbers, at least two different ones."""
     for name, column in zip(names, target.reshape(len(target), -1).T, strict=True):
-        values = _as_numbers(name, column)
-        _check_finite(name, values)
+        values = finite_numbers(name, column)
         if (values == values[0]).all():
             raise UserError(
                 f"The target {name!r} is constant: every row is {values[0]:g}, so there is nothing to learn. "
                 "Is it the right column?"
             )
+
+
+def finite_numbers(name: str, column: np.ndarray) -> np.ndarray:
+    """A target as float64. Raises UserError for text, NaN and infinity, naming the first row."""
+    values = _as_numbers(name, column)
+    _check_finite(name, values)
+    return values
 
 
 def _as_numbers(name: str, column: np.ndarray) -> np.ndarray:

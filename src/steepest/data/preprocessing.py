@@ -57,7 +57,8 @@ class Preprocessing:
             )
         parts = [self.apply(take(source.inputs, rows)), self.answers.encode(source.target[rows])]
         if source.weight is not None:
-            parts.append(source.weight[rows].astype(np.float32))
+            with np.errstate(over="ignore"):  # the mean of the weights is checked when it is divided by
+                parts.append(source.weight[rows].astype(np.float32))
         return tensors(tuple(parts))
 
     def decode(self, outputs: np.ndarray | torch.Tensor) -> np.ndarray:

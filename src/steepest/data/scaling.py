@@ -29,6 +29,12 @@ class Scaling:
 
     def apply(self, values: np.ndarray, names: tuple[str, ...] = ()) -> np.ndarray:
         """float32 of the same shape; NaN without a fill and infinities are refused."""
+        channels = channels_last(values[:1]).shape[-1]
+        if channels != len(self.shift):
+            raise UserError(
+                f"An input has shape {values.shape}, {channels} channels or columns; the training data had "
+                f"{len(self.shift)}. Give inputs like those that were trained on."
+            )
         out = np.empty(values.shape, dtype=np.float32)
         step = max(1, SLAB // max(1, values[:1].size))
         for begin in range(0, len(values), step):

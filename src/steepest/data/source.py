@@ -54,7 +54,7 @@ def fingerprint(*parts: Any) -> str:
 def _bytes(part: Any) -> list[bytes]:
     if isinstance(part, pl.DataFrame):
         numbers = part.select(pl.selectors.numeric())
-        text = part.select(~pl.selectors.numeric())
+        text = part.select(~pl.selectors.numeric()).with_columns(pl.selectors.duration().to_physical())
         columns = [np.ascontiguousarray(column.to_numpy()).tobytes() for column in numbers]
         return [repr(part.schema).encode(), *columns, text.write_csv().encode()]
     if isinstance(part, np.ndarray):

@@ -14,6 +14,9 @@ from steepest.data.arrays import numpy
 from steepest.data.source import Source, fingerprint
 from steepest.errors import UserError, did_you_mean
 
+WIDE = (pl.Decimal, pl.Int128, pl.UInt128)
+"""Numbers that NumPy does not know; they are read as float64."""
+
 
 @dataclass(frozen=True)
 class Roles:
@@ -39,8 +42,18 @@ def frame_of(data: Any) -> pl.DataFrame | None:
     if isinstance(data, pl.DataFrame):
         return data
     if pandas is not None and isinstance(data, pandas.DataFrame):
+        check_names([str(name) for name in data.columns], "The DataFrame")
         return pl.DataFrame({str(name): _values(data[name]) for name in data.columns})
     return None
+
+
+def check_names(columns: Sequence[str], name: str) -> None:
+    """Refuse two columns of one name: which is meant cannot be told, and a second target gives it away."""
+    twice = [column for column in dict.fromkeys(columns) if column and columns.count(column) > 1]
+    if twice:
+        raise UserError(
+            f"{name} has several columns named {twice[0]!r}. Rename them, or leave all but one out."
+        )
 
 
 def joined(frame: pl.DataFrame, roles: Roles, beside: Mapping[str, Any]) -> tuple[pl.DataFrame, Roles]:
@@ -82,13 +95,14 @@ def _check_beside(frame: pl.DataFrame, name: str, array: np.ndarray) -> None:
 def source(frame: pl.DataFrame, roles: Roles, name: str) -> Source:
     """The frame with its columns in their roles; rows without a target are left out, and that is said."""
     _known(frame, roles)
-    frame = frame.with_columns(pl.selectors.decimal().cast(pl.Float64))
+    frame = frame.with_columns(pl.selectors.by_dtype(*WIDE).cast(pl.Float64))
     labelled = frame.filter(_is_given(frame, roles.target))
     lost = len(frame) - len(labelled)
     if not len(labelled):
         raise UserError(_no_rows(name, len(frame), roles))
     inputs = labelled.select(_inputs(frame, roles))
     _plain(inputs)
+    _plain(labelled.select(roles.target))
     target = labelled.select(roles.target).to_numpy()
     weight = None if roles.sample_weight is None else _weight(labelled[roles.sample_weight])
     groups = None if roles.split_by is None else _given(labelled[roles.split_by])
@@ -115,6 +129,8 @@ def _known(frame: pl.DataFrame, roles: Roles) -> None:
     for wanted in (*roles.target, *(roles.features or ()), *roles.drop, *single):
         if wanted not in frame.columns:
             raise UserError(f"There is no column {wanted!r}.{did_you_mean(wanted, frame.columns)}")
+    if len(set(roles.target)) < len(roles.target):
+        raise UserError(f"A column is named twice in target={list(roles.target)}. Name each one once.")
 
 
 def _inputs(frame: pl.DataFrame, roles: Roles) -> list[str]:
@@ -160,9 +176,10 @@ def _weight(column: pl.Series) -> np.ndarray:
 
 
 def _given(column: pl.Series) -> np.ndarray:
-    if column.null_count():
+    missing = column.null_count() + (int(column.is_nan().sum()) if column.dtype.is_float() else 0)
+    if missing:
         raise UserError(
-            f"split_by={column.name!r} has {column.null_count()} missing values: such rows belong to no "
+            f"split_by={column.name!r} has {missing} missing values: such rows belong to no "
             "part. "
             "Fill them or leave these rows out."
         )
@@ -178,6 +195,7 @@ def _values(column: Any) -> pl.Series:
     try:
         return pl.Series(values)
     except (TypeError, pl.exceptions.PolarsError) as error:
+        first = str(error).splitlines()[0]
         raise UserError(
-            f"Column {str(column.name)!r} mixes types ({error}). Make it all numbers or all text."
+            f"Column {str(column.name)!r} mixes types ({first}). Make it all numbers or all text."
         ) from error

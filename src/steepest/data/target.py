@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from steepest.data.infer import Task, labels_of
+from steepest.data.infer import Task, finite_numbers, labels_of
 from steepest.errors import UserError, did_you_mean
 
 
@@ -43,7 +43,7 @@ class Answers:
     def encode(self, target: np.ndarray) -> np.ndarray:
         """int64 numbers of classes, or float32 standardised numbers, (n,) or (n, targets)."""
         if self.classes is None:
-            values = target.astype(np.float64).reshape(len(target), -1)
+            values = self._numbers(target)
             return ((values - self.shift) / self.scale).astype(np.float32).reshape(target.shape)
         number = {label: i for i, label in enumerate(self.classes)}
         labels = labels_of(target)
@@ -53,6 +53,18 @@ class Answers:
                 f"{did_you_mean(unknown[0], self.classes)} Mend it or leave its rows out."
             )
         return np.array([number[label] for label in labels], dtype=np.int64)
+
+    def _numbers(self, target: np.ndarray) -> np.ndarray:
+        """(n, targets) float64, checked as the training part's targets were."""
+        columns = target.reshape(len(target), -1).T
+        if len(columns) != len(self.targets):
+            raise UserError(
+                f"These data have {len(columns)} targets and the training data {len(self.targets)} "
+                f"({', '.join(self.targets)}). They must agree."
+            )
+        return np.stack(
+            [finite_numbers(name, column) for name, column in zip(self.targets, columns, strict=True)], 1
+        )
 
     def decode(self, outputs: np.ndarray | torch.Tensor) -> np.ndarray:
         """Labels as text (by the largest output, of a single one by its sign), or numbers in units."""
@@ -87,5 +99,11 @@ def fit(target: np.ndarray | None, task: Task) -> Answers:
         return Answers(task.targets, None, (0.0,) * task.outputs, (1.0,) * task.outputs)
     from sklearn.preprocessing import StandardScaler
 
-    scaler: Any = StandardScaler().fit(target.astype(np.float64).reshape(len(target), -1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaler: Any = StandardScaler().fit(target.astype(np.float64).reshape(len(target), -1))
+    if not np.isfinite([scaler.mean_, scaler.scale_]).all():
+        raise UserError(
+            f"The target {' or '.join(task.targets)} is too large to be standardised (its squares overflow). "
+            "Give it in another unit."
+        )
     return Answers(task.targets, None, tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist()))

@@ -26,12 +26,21 @@ def load(path: str, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     """The network that the user's function at `path` makes, called as function(input_shape, outputs).
 
     input_shape: sizes of one example, without the batch.   outputs: numbers given for each example."""
-    make = imported(path)
+    return made(imported(path), input_shape, outputs, path)
+
+
+def made(make: Any, input_shape: Any, outputs: int, name: str | None = None) -> nn.Module:
+    """The network that a function makes; a UserError where it is none, takes other arguments, or fails to."""
+    name = name or f"model={getattr(make, '__qualname__', type(make).__qualname__)}"
+    wanted = f"{name} must be a function of (input_shape, outputs)"
     if not callable(make):
-        raise UserError(f"{path} must be a function of (input_shape, outputs), got {type(make).__name__}.")
-    model = make(input_shape, outputs)
+        raise UserError(f"{wanted}, got {type(make).__name__}.")
+    try:
+        model = make(input_shape, outputs)
+    except TypeError as problem:
+        raise UserError(f"{wanted}; called with {input_shape}, {outputs} it fails: {problem}.") from problem
     if not isinstance(model, nn.Module):
-        raise UserError(f"{path} must return a torch.nn.Module, got {type(model).__name__}.")
+        raise UserError(f"{name} must return a torch.nn.Module, got {type(model).__name__}.")
     return model
 
 

@@ -75,6 +75,8 @@ def parse(text: str | Budget, setting: str = "budget") -> Budget:
             "Write for example 60s, 10m, 2h, 500 steps or 20 epochs."
         )
     counts, times = unit
+    if not math.isfinite(float(found[2]) * times):
+        raise UserError(f"{setting} is too large, got {text!r}. Give an end that can be reached.")
     return Budget(float(found[2]) * times, counts, more=bool(found[1]))
 
 

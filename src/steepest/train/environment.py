@@ -43,8 +43,12 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The env.json of a run; empty where there is none."""
-    return json.loads(path.read_text()) if path.exists() else {}
+    """The env.json of a run; empty where there is none, or none that can be read."""
+    try:
+        found = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _processor() -> str:

@@ -59,6 +59,7 @@ def separate(settings: Mapping[str, Any]) -> tuple[dict[str, Any], Given]:
     """(settings that a recipe can write down, the objects) of what was given to `fit` or `resume`."""
     written = {key: value for key, value in settings.items() if key not in HOOKS}
     given = Given(**{key: settings[key] for key in HOOKS if settings.get(key) is not None})
+    _check_hooks(given)
     for name in OBJECTS:
         value = written.get(name)
         if isinstance(value, str | Path):
@@ -66,10 +67,35 @@ def separate(settings: Mapping[str, Any]) -> tuple[dict[str, Any], Given]:
         elif name == "rule" and isinstance(value, Rule):
             written |= _of_rule(value, written)
             given = replace(given, rule=value) if _scheduled(value) else given
+        elif name == "rule" and value is not None:
+            got = getattr(value, "__name__", type(value).__name__)
+            raise UserError(
+                f'rule must be a name, such as "lion", or a Rule, rules.Lion(lr=1e-4); got {got}.'
+            )
         elif value is not None and not isinstance(value, int | float):
             written[name] = _described(value)
             given = replace(given, **{name: value})
     return written, given
+
+
+def _check_hooks(given: Given) -> None:
+    """What is called in the course of a run must be callable before it."""
+    if not isinstance(given.metrics, Mapping):
+        got = type(given.metrics).__name__
+        raise UserError(f"metrics must be a dict of name: function(outputs, target), got {got}.")
+    for name in ("on_step", "on_evaluation"):
+        hook = getattr(given, name)
+        if hook is not None and not callable(hook):
+            raise UserError(f"{name} must be a function, got {type(hook).__name__}.")
+    if not isinstance(given.log, Sequence):
+        raise UserError(f"log must be a list of loggers, got {type(given.log).__name__}. Write log=[logger].")
+    for logger in given.log:
+        lacks = [name for name in ("config", "log", "close") if not callable(getattr(logger, name, None))]
+        if lacks:
+            raise UserError(
+                f"The logger {type(logger).__name__} has no method {lacks[0]}. A logger has config(dict), "
+                "log(dict, step) and close(status)."
+            )
 
 
 def _as_written(name: str, text: str) -> str:

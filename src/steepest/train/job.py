@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from steepest.data.batches import Batches, batches
+from steepest.data.infer import Task
 from steepest.data.tree import apply as over_tree
+from steepest.errors import UserError, did_you_mean
 from steepest.evidence import Evidence
 from steepest.models.probe import apply
 from steepest.recipe import Recipe
@@ -115,8 +117,42 @@ def _training(recipe: Recipe, given: Given, prepared: Prepared, device: torch.de
 
 def _check_fit(job: Job, batch: Any) -> None:
     """One batch through the network and the loss: what does not fit is said before the first step."""
-    outputs = network.forward(job.model, _moved(job.device, batch[0]))
-    loss.check(outputs, _moved(job.device, batch[1]), job.loss)
+    with network.undisturbed(job.model):
+        outputs = apply(job.model, _moved(job.device, batch[0]))
+    target = _moved(job.device, batch[1])
+    value = loss.check(outputs, target, job.loss)
+    if not value.requires_grad and any(weight.requires_grad for weight in job.model.parameters()):
+        raise UserError(
+            f"The loss {job.loss.name!r} does not depend on the weights of the network, so nothing can be "
+            "descended. Is a detach() or no_grad() in the way?"
+        )
+    _check_measured(job, outputs, target)
+
+
+def _check_measured(job: Job, outputs: Any, target: Any) -> None:
+    """Metrics must be measurable on such outputs, and the monitored one be among them."""
+    measures, parts = job.metrics(), job.prepared
+    if parts.val is not None or parts.test is not None:
+        _check_outputs(outputs, parts.task)
+        measures.update(outputs, target)
+    measured = [name if "/" in name else f"val/{name}" for name in measures.names]
+    known = ["train/loss", *(measured if parts.val is not None else ())]
+    if job.recipe.monitor not in known:
+        nearest = did_you_mean(job.recipe.monitor, known)
+        raise UserError(f"monitor is {job.recipe.monitor!r}, which is not measured.{nearest}")
+
+
+def _check_outputs(outputs: Any, task: Task) -> None:
+    if not isinstance(outputs, torch.Tensor):
+        raise UserError(
+            f"Metrics are measured on one tensor; the network gives a {type(outputs).__name__}. Let it give "
+            "one tensor, or leave out val and test (0), which need metrics."
+        )
+    if task.classes is not None and outputs.ndim > 1 and outputs.shape[1] > task.outputs:
+        raise UserError(
+            f"The network gives {outputs.shape[1]} outputs and there are {task.outputs} classes. Give it one "
+            "output a class."
+        )
 
 
 def _on(device: torch.device, part: Any) -> Any:

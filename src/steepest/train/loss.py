@@ -79,8 +79,8 @@ def build(
     return Loss(known, partial(function, **options.get(known, {})), target, weights)
 
 
-def check(outputs: Any, target: Any, loss: Loss) -> None:
-    """Raise a UserError when this batch of outputs does not fit the loss; costs a few reads of the device."""
+def check(outputs: Any, target: Any, loss: Loss) -> Tensor:
+    """The loss of a batch. Raises UserError where outputs do not fit it; costs a few reads of the device."""
     if loss.target != "any":
         _check_tensors(outputs, target, loss.name)
         _CHECKS[loss.target](outputs, target, loss)
@@ -90,6 +90,7 @@ def check(outputs: Any, target: Any, loss: Loss) -> None:
         raise UserError(f"The loss {loss.name!r} does not fit the model's outputs: {problem}") from problem
     if not isinstance(value, Tensor) or not value.is_floating_point():
         raise UserError(f"The loss {loss.name!r} must return a floating tensor, got {type(value).__name__}.")
+    return value
 
 
 def check_labels(target: Tensor, classes: int) -> None:
@@ -155,7 +156,10 @@ def _named(name: str | Callable[..., Tensor], task_kind: str) -> tuple[Callable[
         name = "mean_squared_error" if task_kind == "regression" else "cross_entropy"
     name = ALIASES.get(name, name)
     if ":" in name:
-        return imported(name), "any", name
+        function: Any = imported(name)
+        if not callable(function):
+            raise UserError(f"{name} must be a function of (outputs, target), got {type(function).__name__}.")
+        return function, "any", name
     if name not in LOSSES:
         raise UserError(f"There is no loss named {name!r}.{did_you_mean(name, ['auto', *LOSSES, *ALIASES])}")
     return *LOSSES[name], name

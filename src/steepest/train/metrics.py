@@ -30,6 +30,11 @@ class Metrics:
         self._batches: list[tuple[Tensor, Tensor]] = []
         self._loss = _Mean()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all that is measured."""
+        return ("loss", *self._measures.names, *self._extra)
+
     @torch.no_grad()
     def update(
         self, outputs: Tensor, target: Tensor, weight: Tensor | None = None, loss: Tensor | None = None

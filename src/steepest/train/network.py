@@ -35,8 +35,11 @@ def build(
         randomness.seed_all(key(recipe.seed, "weights"))
         shape, outputs = prepared.preprocessing.input_shape, loss.outputs(prepared.task.outputs)
         model = make(recipe, given, shape, outputs)
-        inputs = _first_inputs(prepared, recipe)
+        inputs = _first_inputs(prepared.train, recipe)
         _check_takes(model, inputs)
+        for name, part in {"val": prepared.val, "test": prepared.test}.items():
+            if isinstance(part, tuple):  # held in memory: a look costs nothing
+                _check_takes(model, _first_inputs(part, recipe), f" of the part {name!r}")
         start.initialise(model, recipe.init, key(recipe.seed, "start") % 2**63, inputs)
         _freeze(model, recipe.freeze)
         return model, _look(model, inputs)
@@ -46,7 +49,7 @@ def make(recipe: Recipe, given: Given, shape: Any, outputs: int) -> nn.Module:
     """The person's network, what their function (input_shape, outputs) makes, or a preset."""
     name = given.of(recipe, "model")
     if not isinstance(name, str):
-        return name if isinstance(name, nn.Module) else name(shape, outputs)
+        return name if isinstance(name, nn.Module) else models.made(name, shape, outputs)
     if ":" in name:
         return models.load(name, shape, outputs)
     if not isinstance(shape, tuple) or any(not isinstance(n, int) for n in shape):
@@ -70,8 +73,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _first_inputs(prepared: Prepared, recipe: Recipe) -> Any:
-    return next(batches(prepared.train, LOOKED_AT, seed=recipe.seed).once())[0][0]
+def _first_inputs(part: Any, recipe: Recipe) -> Any:
+    return next(batches(part, LOOKED_AT, seed=recipe.seed).once())[0][0]
 
 
 def forward(model: nn.Module, inputs: Any) -> Any:
@@ -80,14 +83,15 @@ def forward(model: nn.Module, inputs: Any) -> Any:
         return apply(model, inputs)
 
 
-def _check_takes(model: nn.Module, inputs: Any) -> None:
+def _check_takes(model: nn.Module, inputs: Any, of: str = "") -> None:
     """A network that cannot take the data is refused with the shapes, not with a traceback of torch's."""
     try:
         forward(model, inputs)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         shapes = over_tree(lambda tensor: tuple(tensor.shape), inputs)
+        kinds = over_tree(lambda tensor: str(tensor.dtype).removeprefix("torch."), inputs)
         raise UserError(
-            f"The network cannot take inputs of shape {shapes}: {error}. "
+            f"The network cannot take inputs{of} of shape {shapes} and type {kinds}: {error}. "
             "Give a network made for these inputs, or leave model= out for a preset that fits."
         ) from error
 

@@ -71,9 +71,16 @@ def read(recipe: Recipe, given: Given, name: str) -> Source:
         recipe.target,
         features=recipe.features,
         drop=recipe.drop,
-        sample_weight=given.of(recipe, "sample_weight") if name == "data" else recipe.sample_weight,
+        sample_weight=_sample_weight(recipe, given, name),
         split_by=given.of(recipe, "split_by") if name == "data" else None,
     )
+
+
+def _sample_weight(recipe: Recipe, given: Given, name: str) -> Any:
+    """A column counts in every part; an array is that of the data alone, others bring their own."""
+    if name != "data" and given.sample_weight is not None:
+        return None
+    return given.of(recipe, "sample_weight")
 
 
 def _own_part(recipe: Recipe, given: Given, name: str) -> float | Source:
@@ -98,8 +105,26 @@ def _of_mean_one(parts: dict[str, Any]) -> dict[str, Any]:
     train = parts["train"]
     if not isinstance(train, tuple) or len(train) < 3:
         return parts
+    for name, part in parts.items():
+        _check_weights(name, part)
     mean = train[2].mean()
     return {name: part and (*part[:2], part[2] / mean) for name, part in parts.items()}
+
+
+def _check_weights(name: str, part: Any) -> None:
+    """Every part must weigh something, in float32; and have weights at all."""
+    if part is None:
+        return
+    if len(part) < 3:
+        raise UserError(
+            f"The training data have sample weights and {name} has none. Write {name}=(X, y, weight)."
+        )
+    total = float(part[2].sum())
+    if not 0 < total < float("inf"):
+        raise UserError(
+            f"The sample weights of the part {name!r} add up to {total:g} as 32-bit numbers, so nothing can "
+            "be averaged with them. Give weights around 1, above 0 in every part."
+        )
 
 
 def _size(source: Source, rows: np.ndarray) -> int | None:
@@ -118,6 +143,7 @@ def _check_same(recipe: Recipe, source: Source) -> None:
     """A recipe that was run before knows its data by their fingerprint."""
     if recipe.data_fingerprint not in (None, source.fingerprint):
         raise UserError(
-            f"The data {source.name!r} are not those that this recipe was made with: their content differs. "
+            f"The data {source.name!r} are not those that this recipe was made with: their content, or the "
+            "columns that are taken from them, differ. "
             'Restore them, or set data_fingerprint = "none" to take the new content.'
         )

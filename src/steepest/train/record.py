@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from steepest.folder import write_atomic
+from steepest.errors import UserError
+from steepest.folder import write_atomic, writing
 
 BEFORE = ("step", "epoch", "seconds", "train/loss")
 AFTER = ("lr", "grad_norm", "factor", "event")
@@ -107,8 +108,7 @@ class Record:
         """Keep the first `rows` rows of an earlier process; later ones will be made again."""
         if self._path is None or not self._path.exists():
             return
-        with open(self._path, newline="", encoding="utf-8") as file:
-            kept = list(csv.DictReader(file))[:rows]
+        kept = _kept(self._path, rows)
         self.rows = [{k: _read(v) for k, v in row.items() if v != "" or k == "event"} for row in kept]
         write_atomic(self._path, _text(self.rows).encode())
 
@@ -138,10 +138,25 @@ class Record:
     def _write(self, row: dict[str, Any], known: list[str]) -> None:
         assert self._path is not None
         if set(row) <= set(known) and self._path.exists():
-            with open(self._path, "a", newline="", encoding="utf-8") as file:
+            with writing(self._path), open(self._path, "a", newline="", encoding="utf-8") as file:
                 file.write(_line(row, known))
         else:
             write_atomic(self._path, _text(self.rows).encode())
+
+
+def _kept(path: Path, rows: int) -> list[dict[str, str]]:
+    """The first rows of the file. Raises UserError where one of them is not whole."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            kept = list(csv.DictReader(file))[:rows]
+    except (UnicodeDecodeError, csv.Error):
+        kept = [{"": None}]
+    if any(None in row.values() or None in row for row in kept):
+        raise UserError(
+            f"{str(path)!r} is damaged: it does not hold rows of the same columns. Restore it, or move it "
+            "away to go on without the earlier rows."
+        )
+    return kept
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -113,9 +113,14 @@ class Loop:
             "step": self.done,
             "best_step": self.best_step,
             "seconds": round(self.seconds, 3),
-            "why": self.why or f"stopped at step {self.done}; it can be resumed",
+            "why": self.why or self._why_not(),
             "metrics": metrics,
         }
+
+    def _why_not(self) -> str:
+        if self._failed:
+            return f"gave up at step {self.done}, as numbers were not finite"
+        return f"stopped at step {self.done}; it can be resumed"
 
     # --- what a loop calls ---
 

@@ -10,6 +10,7 @@ import torch
 from steepest import rules, schedule
 from steepest.engine.of_model import optimizer
 from steepest.engine.optimizer import RuleOptimizer
+from steepest.errors import UserError
 from steepest.models.presets import suited
 from steepest.recipe import Recipe
 from steepest.rule import Rule
@@ -61,7 +62,12 @@ def optimizer_of(
     """A fresh optimizer for a run of `total` steps; None: as many as it takes."""
     rule = rule_of(recipe, given)
     curve = given.of(recipe, "schedule")
-    warmup = budget.parse(recipe.warmup, "warmup").steps(per_epoch) or 0
+    rise = budget.parse(recipe.warmup, "warmup")
+    if rise.seconds:
+        raise UserError(
+            f"warmup must be in steps or epochs, got {rise}: the rate must not depend on the clock."
+        )
+    warmup = rise.steps(per_epoch) or 0
     if callable(curve):
         rule = replace(rule, lr=curve)
     elif not callable(rule.lr) and (curve not in LEVEL or warmup):

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from steepest import evidence as records
+from steepest.errors import UserError
 from steepest.folder import Folder, write_atomic
 from steepest.recipe import Recipe
 from steepest.report import write as write_report
@@ -37,7 +38,12 @@ def begin(folder: Folder, recipe: Recipe, given: Given) -> Run:
         write_atomic(folder.evidence, "".join(one.to_json() + "\n" for one in job.evidence).encode())
         # The recipe comes last: a folder with one holds all that a resumed run needs.
         write_atomic(folder.recipe, job.recipe.relative_to(folder.path).to_toml().encode())
-        return run(folder, job, Console())
+        try:
+            return run(folder, job, Console())
+        except UserError:
+            if not folder.checkpoints.exists():  # nothing was trained: the mended command may have the folder
+                folder.recipe.unlink()
+            raise
 
 
 def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False) -> Run:

@@ -16,6 +16,8 @@ from steepest.train.given import MARK, separate
 from steepest.verbs.course import begin
 
 RUNS = Path("runs")
+CONTENT = {"data", "target", "features", "drop", "sample_weight", "split_by"}
+"""Settings that say what is read: with another one a recipe's fingerprint says nothing."""
 
 
 def fit(data: Any, *, out: str | os.PathLike[str] | None = None, **settings: Any) -> Run:
@@ -43,7 +45,8 @@ def fit(data: Any, *, out: str | os.PathLike[str] | None = None, **settings: Any
 def _settings(data: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as given, over those of a recipe file where `data` is one."""
     if isinstance(data, str | Path) and Path(data).suffix == ".toml":
-        return settings_in(Path(data)) | dict(settings)
+        anew = {"data_fingerprint": None} if settings.keys() & CONTENT else {}
+        return settings_in(Path(data)) | anew | dict(settings)
     return {"data": data} | dict(settings)
 
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from record import write
 from torch import nn
 
 from steepest.data.batches import batches
@@ -162,6 +161,8 @@ def main() -> None:
     for name, default in (("kills", 20), ("steps", 600), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args()
+    from record import write  # the tests use all of this file but what records
+
     with tempfile.TemporaryDirectory() as place:
         struck, torn, differ = survive(asked.kills, asked.steps, asked.seed, Path(place))
         rows = len((Path(place) / "alone" / "metrics.csv").read_text().splitlines()) - 1

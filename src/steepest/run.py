@@ -61,6 +61,11 @@ class Run:
         return self._result.get("status", "unfinished")
 
     @property
+    def steps(self) -> int:
+        """Updates done, as far as the run has told."""
+        return int(self._result.get("step", 0))
+
+    @property
     def metrics(self) -> dict[str, float]:
         """The numbers at the end: val/… of the best weights, test/… measured once."""
         return self._result.get("metrics", {})

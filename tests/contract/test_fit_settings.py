@@ -165,6 +165,7 @@ def test_the_machine_stops_a_run_that_no_longer_gains():
 
 def test_monitoring_a_metric_that_rises():
     run = st.fit((X, y), monitor="val/accuracy", **QUICK | {"budget": "12 epochs"})
+    assert run.recipe.mode == "max"
     best = run.history.filter(run.history["step"] == run._result["best_step"])["val/accuracy"][0]
     assert best == run.history["val/accuracy"].max()
 
@@ -217,6 +218,12 @@ def test_deterministic_is_asked_of_torch_for_the_run():
         ({"sample_weight": np.full(N, -1.0)}, "at least 0"),
         ({"init": "missing.safetensors"}, "missing.safetensors"),
         ({"lr": "auto"}, "does not measure it yet"),
+        ({"hyper": {"lr": 0.1}}, "lr is a setting of its own"),
+        ({"rule": Lion(), "hyper": {"beta1": 0.5}}, "holds its own numbers"),
+        (
+            {"model": nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2)), "batch_size": 1},
+            "on single examples",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

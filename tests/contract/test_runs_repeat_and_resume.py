@@ -73,7 +73,7 @@ def test_a_recipe_whose_data_changed_is_refused():
     table.write_csv("table.csv")
     run = st.fit("table.csv", target="y", budget="1 epochs", **QUICK)
     table.head(50).write_csv("table.csv")
-    with pytest.raises(st.UserError, match="content differs"):
+    with pytest.raises(st.UserError, match="their content"):
         st.fit(run.folder / "recipe.toml")
 
 
@@ -152,7 +152,7 @@ def test_arrays_are_asked_for_again_and_known_by_their_content():
     run = st.fit((X, y), budget="1 epochs", **QUICK)
     with pytest.raises(st.UserError, match="Hand it over again"):
         st.resume(run.folder, budget="+1 epochs")
-    with pytest.raises(st.UserError, match="content differs"):
+    with pytest.raises(st.UserError, match="their content"):
         st.resume(run.folder, budget="+1 epochs", data=(X + 1, y))
     assert st.resume(run.folder, budget="+1 epochs", data=(X, y)).status == "finished"
 
@@ -217,3 +217,34 @@ def test_a_mistake_at_the_command_line_is_a_sentence_and_exit_code_2():
     code, _, complained = ended(process)
     assert code == 2
     assert complained.startswith("steepest: The recipe has no setting 'bach_size'.")
+
+
+def test_a_budget_that_is_used_up_already_is_refused_and_the_recipe_stays():
+    run = st.fit("iris", budget="3 epochs", **QUICK)
+    before = (run.folder / "recipe.toml").read_text()
+    with pytest.raises(st.UserError, match="are done already"):
+        st.resume(run.folder, budget="2 epochs")
+    assert (run.folder / "recipe.toml").read_text() == before
+
+
+def test_a_recipe_that_was_cut_short_is_not_resumed_under_other_settings():
+    run = st.fit("iris", budget="1 epochs", **QUICK)
+    lines = (run.folder / "recipe.toml").read_text().splitlines(keepends=True)
+    (run.folder / "recipe.toml").write_text("".join(lines[:-9]))
+    with pytest.raises(st.UserError, match="is damaged: it lacks"):
+        st.resume(run.folder, budget="+1 epochs")
+
+
+def test_a_file_is_not_a_folder():
+    run = st.fit("iris", budget="1 epochs", **QUICK)
+    with pytest.raises(st.UserError, match="takes the folder of a run"):
+        st.resume(run.folder / "recipe.toml")
+
+
+def test_a_run_that_never_gave_a_number_has_failed():
+    def hopeless(outputs, target):
+        return outputs.sum() * float("nan")
+
+    with pytest.raises(st.UserError, match="Nothing was learnt"):
+        st.fit("iris", loss=hopeless, budget="1 epochs", **QUICK)
+    assert st.Run("runs/iris").status == "failed"

@@ -94,7 +94,7 @@ def check_finite(across: np.ndarray, names: tuple[str, ...], begin: int = 0) -> 
     remedy = (
         "Mend or drop it." if what == "infinite" else "Give impute='median' (tables), or mend or drop it."
     )
-    raise UserError(f"Feature {column!r} is {what} in row {begin + place[0]} (from 0). {remedy}")
+    raise UserError(f"Feature {column!r} is {what} in row {begin + place[0]} (from 0) of its part. {remedy}")
 
 
 def _fill(values: np.ndarray, impute: str, names: tuple[str, ...]) -> tuple[float, ...]:

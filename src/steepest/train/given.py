@@ -65,6 +65,8 @@ def separate(settings: Mapping[str, Any]) -> tuple[dict[str, Any], Given]:
         if isinstance(value, str | Path):
             written[name] = _as_written(name, str(value))
         elif name == "rule" and isinstance(value, Rule):
+            if written.get("hyper"):
+                raise UserError("Give hyper= with the name of a rule; a Rule object holds its own numbers.")
             written |= _of_rule(value, written)
             given = replace(given, rule=value) if _scheduled(value) else given
         elif name == "rule" and value is not None:

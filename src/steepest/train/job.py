@@ -117,6 +117,7 @@ def _training(recipe: Recipe, given: Given, prepared: Prepared, device: torch.de
 
 def _check_fit(job: Job, batch: Any) -> None:
     """One batch through the network and the loss: what does not fit is said before the first step."""
+    network.check_single(job.model, _moved(job.device, batch[0]))
     with network.undisturbed(job.model):
         outputs = apply(job.model, _moved(job.device, batch[0]))
     target = _moved(job.device, batch[1])

@@ -156,7 +156,7 @@ def _named(name: str | Callable[..., Tensor], task_kind: str) -> tuple[Callable[
         name = "mean_squared_error" if task_kind == "regression" else "cross_entropy"
     name = ALIASES.get(name, name)
     if ":" in name:
-        function: Any = imported(name)
+        function: Callable[..., Tensor] = imported(name)
         if not callable(function):
             raise UserError(f"{name} must be a function of (outputs, target), got {type(function).__name__}.")
         return function, "any", name

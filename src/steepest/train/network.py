@@ -11,13 +11,13 @@ from torch import nn
 
 from steepest import group, models
 from steepest.data import randomness
-from steepest.data.batches import batches
+from steepest.data.batches import batches, count
 from steepest.data.order import key
 from steepest.data.tree import apply as over_tree
 from steepest.errors import UserError
 from steepest.evidence import Evidence
 from steepest.models import start
-from steepest.models.probe import apply
+from steepest.models.probe import apply, forward_with
 from steepest.recipe import Recipe
 from steepest.train.given import Given
 from steepest.train.loss import Loss
@@ -93,6 +93,19 @@ def _check_takes(model: nn.Module, inputs: Any, of: str = "") -> None:
         raise UserError(
             f"The network cannot take inputs{of} of shape {shapes} and type {kinds}: {error}. "
             "Give a network made for these inputs, or leave model= out for a preset that fits."
+        ) from error
+
+
+def check_single(model: nn.Module, inputs: Any) -> None:
+    """Batch norms cannot measure a variance on one example: said before the first step."""
+    if count(inputs) > 1:
+        return
+    try:
+        forward_with(model, (), lambda *_: None, inputs)
+    except ValueError as error:
+        raise UserError(
+            f"The network cannot be trained on single examples ({error}). Its batch norms need several: "
+            "give a larger batch_size or a smaller accumulate."
         ) from error
 
 

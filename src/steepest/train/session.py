@@ -91,7 +91,7 @@ class Loop:
     @property
     def status(self) -> str:
         """finished: ended by budget or stopping; stopped: can be gone on with; failed: gave up."""
-        if self._failed:
+        if self._failed or self._never_finite:
             return "failed"
         return "finished" if self._subject.progress.ended and not self.interrupted else "stopped"
 
@@ -113,11 +113,18 @@ class Loop:
             "step": self.done,
             "best_step": self.best_step,
             "seconds": round(self.seconds, 3),
-            "why": self.why or self._why_not(),
+            "why": self._why_not() if self.status == "failed" else self.why or self._why_not(),
             "metrics": metrics,
         }
 
+    @property
+    def _never_finite(self) -> bool:
+        """Whether a run has ended in which no evaluation gave a number."""
+        return bool(self.why) and self.done > 0 and self.best_step is None and not self.interrupted
+
     def _why_not(self) -> str:
+        if self._never_finite:
+            return f"{self.watch.evaluation.monitor} was never finite in {self.done} steps"
         if self._failed:
             return f"gave up at step {self.done}, as numbers were not finite"
         return f"stopped at step {self.done}; it can be resumed"

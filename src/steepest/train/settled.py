@@ -18,7 +18,7 @@ from steepest.train import budget
 from steepest.train.given import MARK, Given
 from steepest.train.loss import Loss
 from steepest.train.prepare import Prepared
-from steepest.train.stopping import Stopping
+from steepest.train.stopping import Stopping, sign
 
 LEVEL = ("plateau", "constant")
 """Schedules that do not fall by themselves: patience ends a run under them unless told otherwise."""
@@ -31,12 +31,14 @@ def settled(recipe: Recipe, given: Given, prepared: Prepared, loss: Loss, thread
     numbers = {
         name: v for name in ("lr", "weight_decay") if isinstance(v := getattr(rule, name, None), float)
     }
+    monitor = recipe.monitor if prepared.val is not None else "train/loss"
     choices: dict[str, Any] = {
         "data_fingerprint": prepared.source.fingerprint,
         "target": _target(prepared),
         "task": "regression" if prepared.task.classes is None else "classification",
         "patience": PATIENCE if recipe.patience is None and recipe.schedule in LEVEL else recipe.patience,
-        "monitor": recipe.monitor if prepared.val is not None else "train/loss",
+        "monitor": monitor,
+        "mode": "min" if sign(monitor, recipe.mode) > 0 else "max",
         "num_threads": threads,
         **numbers,
     }
@@ -52,6 +54,10 @@ def rule_of(recipe: Recipe, given: Given) -> Rule:
     if given.rule is not None:
         return given.rule
     settings: dict[str, Any] = dict(recipe.hyper)
+    for name in settings.keys() & {"lr", "weight_decay"}:
+        raise UserError(
+            f"{name} is a setting of its own: give {name}={settings[name]}, not hyper={{{name!r}: …}}."
+        )
     own = {key: value for key in ("lr", "weight_decay") if (value := getattr(recipe, key)) is not None}
     return rules.named(given.of(recipe, "rule"), **settings | own)
 

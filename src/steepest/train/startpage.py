@@ -74,7 +74,8 @@ def descent(recipe: Recipe) -> str:
 def course(recipe: Recipe) -> str:
     """How long at most, and what is watched."""
     every = recipe.evaluate_every.removeprefix("1 ")
-    return f"At most {recipe.budget}; {recipe.monitor} is measured every {every}."
+    better = {"min": "; less is better", "max": "; more is better"}.get(recipe.mode, "")
+    return f"At most {recipe.budget}; {recipe.monitor} is measured every {every}{better}."
 
 
 def stopping(recipe: Recipe) -> str:

@@ -28,9 +28,11 @@ from steepest.train.startpage import lines
 
 def begin(folder: Folder, recipe: Recipe, given: Given) -> Run:
     """A new run in a folder that holds none."""
+    refuse_taken(folder)
     job = build(recipe, given)
     folder.create()
     with folder.lock():
+        refuse_taken(folder)  # another process may have come first while this one was building
         write_atomic(
             folder.env, json.dumps(environment.describe(str(job.device)) | {"seed": recipe.seed}).encode()
         )
@@ -44,6 +46,18 @@ def begin(folder: Folder, recipe: Recipe, given: Given) -> Run:
             if not folder.checkpoints.exists():  # nothing was trained: the mended command may have the folder
                 folder.recipe.unlink()
             raise
+
+
+def refuse_taken(folder: Folder) -> None:
+    """A folder with a run in it is not for a new one."""
+    if not folder.recipe.exists():
+        return
+    where = str(folder.path)
+    finished = folder.result.exists() and '"finished"' in folder.result.read_text()
+    raise UserError(
+        f"{where!r} holds {'a finished run' if finished else 'a run'} already. Give another folder with out= "
+        f"(--out), or go on with it: steepest resume {where}"
+    )
 
 
 def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False) -> Run:
@@ -66,6 +80,12 @@ def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False) -> 
     except Diverged:
         _leave(folder, job, steps, console)
         raise
+    if steps.status == "failed":
+        _leave(folder, job, steps, console)
+        raise Diverged(
+            f"Nothing was learnt: {steps.result()['why']}. Look for bad values in the data, lower lr, or "
+            "scale the inputs."
+        )
     result = outcome.finish(job, steps, folder)
     _show_end(folder, result, console)
     return Run(folder.path, model=job.model)

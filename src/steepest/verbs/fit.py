@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from steepest.errors import UserError
 from steepest.folder import Folder
 from steepest.recipe import Recipe, settings_in
 from steepest.run import Run
@@ -37,7 +36,6 @@ def fit(data: Any, *, out: str | os.PathLike[str] | None = None, **settings: Any
     written, given = separate(_settings(data, settings))
     recipe = Recipe.of(written)
     folder = Folder(out) if out is not None else _numbered(_name(recipe))
-    _refuse_taken(folder)
     with machine.kept():
         return begin(folder, recipe, given)
 
@@ -62,16 +60,3 @@ def _numbered(name: str) -> Folder:
     """runs/name, or runs/name-2, runs/name-3, … where the ones before exist."""
     places = (RUNS / (name if count == 1 else f"{name}-{count}") for count in range(1, 10**6))
     return Folder(next(place for place in places if not place.exists()))
-
-
-def _refuse_taken(folder: Folder) -> None:
-    if not folder.recipe.exists():
-        return
-    where = str(folder.path)
-    state = (
-        "a finished run" if folder.result.exists() and '"finished"' in folder.result.read_text() else "a run"
-    )
-    raise UserError(
-        f"{where!r} holds {state} already. Give another folder with out= (--out), or go on with it: "
-        f"steepest resume {where}"
-    )

@@ -11,12 +11,12 @@ from rich.console import Console
 from steepest.errors import UserError
 from steepest.evidence import Evidence, append
 from steepest.folder import Folder, write_atomic
-from steepest.recipe import Recipe
+from steepest.recipe import Recipe, settings_in
 from steepest.run import Run
 from steepest.train import environment, machine
 from steepest.train.budget import parse
 from steepest.train.given import HOOKS, OBJECTS, separate
-from steepest.train.job import build
+from steepest.train.job import Job, build
 from steepest.verbs.course import run
 
 
@@ -28,13 +28,16 @@ def resume(folder: str | os.PathLike[str], *, budget: str | None = None, **objec
     place = Folder(folder)
     _check(place, objects)
     with place.lock(), machine.kept():
-        recipe = Recipe.read(place.recipe)
+        recipe = _whole(place)
         if budget is None and Run(place.path).status == "finished":
             print(f"{place.path} is finished; nothing to do. Give it more with --budget '+10 epochs'.")
             return Run(place.path)
-        recipe = recipe if budget is None else _extended(place, recipe, budget)
+        recipe = recipe if budget is None else _extended(recipe, budget)
         _, given = separate(recipe.model_dump() | objects)
         job = build(recipe, given)
+        if budget is not None:
+            _check_more(place, job)
+            write_atomic(place.recipe, recipe.relative_to(place.path).to_toml().encode())
         for sentence in environment.differences(
             environment.read(place.env), environment.describe(str(job.device))
         ):
@@ -44,6 +47,8 @@ def resume(folder: str | os.PathLike[str], *, budget: str | None = None, **objec
 
 
 def _check(place: Folder, objects: dict[str, Any]) -> None:
+    if place.path.is_file():
+        raise UserError(f"resume takes the folder of a run, got the file {str(place.path)!r}.")
     if not place.recipe.exists():
         raise UserError(f"There is no run to resume in {str(place.path)!r}: it holds no recipe.toml.")
     for name in objects:
@@ -51,9 +56,29 @@ def _check(place: Folder, objects: dict[str, Any]) -> None:
             raise UserError(f"resume takes budget=, objects and hooks, not {name!r}: a run keeps its recipe.")
 
 
-def _extended(place: Folder, recipe: Recipe, budget: str) -> Recipe:
-    """The recipe with the new budget, written before it is used."""
+def _whole(place: Folder) -> Recipe:
+    """The run's recipe. It was written with every setting: one that lacks some was cut short."""
+    lost = [name for name in Recipe.model_fields if name not in settings_in(place.recipe)]
+    if lost:
+        raise UserError(
+            f"{str(place.recipe)!r} is damaged: it lacks {', '.join(lost)}. A run goes on under all its "
+            "settings or not at all: restore them."
+        )
+    return Recipe.read(place.recipe)
+
+
+def _extended(recipe: Recipe, budget: str) -> Recipe:
+    """The recipe with the new budget."""
     given, had = parse(budget), parse(recipe.budget)
-    recipe = recipe.model_copy(update={"budget": str(had.plus(given) if given.more else given)})
-    write_atomic(place.recipe, recipe.relative_to(place.path).to_toml().encode())
-    return recipe
+    return recipe.model_copy(update={"budget": str(had.plus(given) if given.more else given)})
+
+
+def _check_more(place: Folder, job: Job) -> None:
+    """A budget that is used up already would leave nothing to do, and a recipe that tells another run."""
+    done = Run(place.path).steps
+    allowed = parse(job.recipe.budget).steps(job.source.per_epoch)
+    if allowed is not None and allowed <= done:
+        raise UserError(
+            f"The budget of {job.recipe.budget} is {allowed} steps, and {done} are done already. "
+            'Give more, for example --budget "+10 epochs".'
+        )

@@ -84,9 +84,10 @@ def test_a_bundled_name():
     assert st.fit("iris", **QUICK).metrics["test/accuracy"] > 0.5
 
 
-def test_loaders_are_resumed_by_skipping_and_have_parts_of_their_own():
+def test_loaders_have_parts_of_their_own_and_it_is_said_how_they_resume(capsys):
     loaders = [DataLoader(Pairs(), batch_size=32, shuffle=True) for _ in range(3)]
     run = st.fit(loaders[0], val=loaders[1], test=loaders[2], **QUICK)
+    assert "reads again" in " ".join(capsys.readouterr().out.split())
     assert run.metrics["test/accuracy"] > 0.6
 
 

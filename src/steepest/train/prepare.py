@@ -19,6 +19,9 @@ from steepest.recipe import Recipe
 from steepest.train.given import Given
 
 
+SKIPPED = "Batches come in the loader's own order: a resumed run reads again, and skips, what it has seen."
+
+
 @dataclass(frozen=True)
 class Prepared:
     """Data ready for training.
@@ -39,7 +42,8 @@ class Prepared:
 
     def sentences(self) -> list[str]:
         """Lines for the start page."""
-        return [*self.source.notes, *self.task.sentences(), *self.preprocessing.sentences()]
+        own_order = [SKIPPED] if self.source.kind == "stream" else []
+        return [*self.source.notes, *self.task.sentences(), *self.preprocessing.sentences(), *own_order]
 
 
 def prepare(recipe: Recipe, given: Given) -> Prepared:

@@ -6,6 +6,7 @@ from collections import namedtuple
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache, partial
+from operator import itemgetter
 from typing import Annotated, Any, ClassVar, TypeAlias, cast
 
 from steepest.quantity import Quantity
@@ -30,6 +31,8 @@ QUANTITIES: dict[str, Quantity] = {
     "momentum_decay": Quantity("how fast the momentum approaches beta1", "per step: 0.004 takes 6000 steps"),
 }
 """Every hyperparameter by name: meaning, unit, range. A rule whose name is not here is not checked."""
+
+_Entries: TypeAlias = Callable[[dict[str, Any]], tuple[Any, ...]]
 
 
 def descend(xp: Any, k: Any, w: Any, u: Any) -> Any:
@@ -97,9 +100,8 @@ class Rule:
     def constants(self, xp: Any, t: Any, shared: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         """(k, new shared scalars) of step t; the rule must hold floats (see `at`)."""
         made = self.scalars(xp, t, **shared)
-        numbers, make = _tuple_of(type(self), *made)
-        k = make([*map(vars(self).__getitem__, numbers), *made.values()])
-        return k, {name: made[name] for name in shared} if shared else {}
+        entries, make = _tuple_of(type(self), *made)
+        return make(entries(vars(self) | made)), {name: made[name] for name in shared} if shared else {}
 
 
 @cache
@@ -113,8 +115,13 @@ def _measured(cls: type[Rule]) -> tuple[str, ...]:
 
 
 @cache
-def _tuple_of(cls: type[Rule], *made: str) -> tuple[tuple[str, ...], Callable[..., Any]]:
-    """(names of the hyperparameters, what makes k of their values and the made ones), worked out once."""
+def _tuple_of(cls: type[Rule], *made: str) -> tuple[_Entries, Callable[..., Any]]:
+    """(what takes the values of k out of a dict, what makes k of them), worked out once."""
     names = (*_numbers(cls), *made)
     kind = namedtuple(f"{cls.__name__}Scalars", names)  # pyright: ignore[reportUntypedNamedTuple]
-    return _numbers(cls), partial(cast(Any, tuple).__new__, kind)
+    return _entries(names), partial(cast(Any, tuple).__new__, kind)
+
+
+def _entries(names: tuple[str, ...]) -> _Entries:
+    """What takes a tuple of these out of a dict; itemgetter gives none where there is one name."""
+    return itemgetter(*names) if len(names) > 1 else lambda values: tuple(map(values.__getitem__, names))

@@ -7,7 +7,7 @@ import struct
 import warnings
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from operator import attrgetter
 from typing import Any
@@ -105,16 +105,17 @@ class Table:
         written = [*weights, *(slot for of_weight in zip(*slots, strict=True) for slot in of_weight)]
         count = len(weights)
         self.sizes = list(map(_size, weights))
-        places = list(map(_address, written))
-        stretches = sorted((a, a + n) for a, n in zip(places, map(_size, written), strict=True) if n)
+        self.written = list(map(_address, written))
+        stretches = sorted((a, a + n) for a, n in zip(self.written, map(_size, written), strict=True) if n)
         self.starts, self.stops = [a for a, _ in stretches], [b for _, b in stretches]
         self.apart = all(before[1] <= after[0] for before, after in pairwise(stretches))
-        self.gradients: list[int] = []
+        self.places: list[int] = []  # of gradients and weights, as last found fit
         self.seen: set[tuple[int, int]] = set()
-        self.columns = [places[at : at + count] for at in range(0, len(places), count)]
-        self.rows = np.array([self.columns[0], *self.columns], np.int64).T.copy()
+        columns = self.written[:count] + self.written
+        self.rows = np.array(columns, np.int64).reshape(-1, count).T.copy()
         self._cut([w.numel() for w in weights])
         self.call = self.rows.ctypes.data, self.pieces.ctypes.data
+        self.alone = partial(kernel, *map(ctypes.c_void_p, self.call), *map(ctypes.c_int64, (0, self.end)))
 
     def _cut(self, lengths: Sequence[int]) -> None:
         pieces = [
@@ -127,28 +128,26 @@ class Table:
 
     def fits(self, gradients: Tensors) -> bool:
         """True where every tensor lies where it lay, and the next `run` may read these gradients."""
-        weights = self.weights
+        tensors = [*gradients, *self.weights]
         try:
-            found = list(map(_address, gradients))
-            same = list(map(_size, gradients)) == self.sizes and all(map(_contiguous, gradients))
+            places = list(map(_address, tensors))
+            same = list(map(_size, gradients)) == self.sizes and all(map(_contiguous, tensors))
         except (RuntimeError, TypeError):  # a tensor without memory of its own, such as a sparse one; or None
             return False
-        return (
-            same
-            and list(map(_address, weights)) == self.columns[0]
-            and all(map(_contiguous, weights))
-            and (found == self.gradients or self._point(gradients, found))
-        )
+        return same and (places == self.places or self._point(gradients, places))
 
     def _point(self, gradients: Tensors, places: list[int]) -> bool:
-        """Let the table point to gradients that lie elsewhere than before."""
-        for place, g, w in zip(enumerate(places), gradients, self.weights, strict=True):
+        """Let the table point to gradients that lie elsewhere than before; the weights may not."""
+        count = len(gradients)
+        if places[count:] != self.written[:count]:
+            return False
+        for place, g, w in zip(enumerate(places[:count]), gradients, self.weights, strict=True):
             if place not in self.seen:
                 if not plain(g, w) or not self._outside(place[1], g.nbytes):
                     return False
                 self.seen.add(place)
-        self.rows[:, 1] = places
-        self.gradients = places
+        self.rows[:, 1] = places[:count]
+        self.places = places
         return True
 
     def _outside(self, start: int, size: int) -> bool:
@@ -159,7 +158,7 @@ class Table:
     def run(self, rule: Rule, k: Any, scale: float) -> None:
         """Update every weight once, from scale times its gradient."""
         if self.elements < PARALLEL_FROM:
-            self.kernel(*self.call, 0, self.end, _pack(len(k) + 1)(scale, *k))
+            self.alone(_pack(len(k) + 1)(scale, *k))
         else:
             threads.spread(self.kernel, *self.call, self.end, np.array([scale, *k]), self.elements)
         increment_version(self.weights)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from operator import is_, itemgetter
+from operator import attrgetter, is_, itemgetter
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from steepest.engine.plan import Plan
 from steepest.engine.reduction import norm
 from steepest.engine.state import follow_schedules, group_of, values_in
 from steepest.rule import Rule
+
+_gradient = attrgetter("grad")
 
 
 def watched(optimizer: torch.optim.Optimizer) -> bool:
@@ -114,15 +116,14 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def _step(self, closure: Any = None, scale: float = 1.0, gradients: Any = None) -> Any:
         loss = None if closure is None else torch.enable_grad()(closure)()
-        rules = [
-            self._rule_now(index) for index in range(len(self.param_groups))
-        ]  # may refuse; nothing moved
+        rules = list(map(self._rule_now, range(len(self.param_groups))))  # may refuse; nothing moved
         given = None if gradients is None else iter(gradients)
         if _places(self.state) != self._state_places:
             self._plans.clear()
-        for index, (group, rule) in enumerate(zip(self.param_groups, rules, strict=True)):
+        for index, rule in enumerate(rules):
+            group = self.param_groups[index]
             weights = group["params"]
-            own = [w.grad for w in weights] if given is None else [next(given) for _ in weights]
+            own = list(map(_gradient, weights)) if given is None else [next(given) for _ in weights]
             plan = self._plans.get(index)
             if plan is None or not plan.fits(type(rule), weights, own):
                 plan = self._planned(index, rule, weights, own)
@@ -192,8 +193,8 @@ class RuleOptimizer(torch.optim.Optimizer):
 
 def _places(state: Mapping[Any, dict[str, Any]]) -> list[int]:
     """Where all tensors of the state lie. A plan keeps its own alive, so no other can come to lie there."""
-    entries = list(chain.from_iterable(map(dict.values, state.values())))
     try:
-        return list(map(torch.Tensor.data_ptr, entries))
+        return list(map(torch.Tensor.data_ptr, chain.from_iterable(map(dict.values, state.values()))))
     except TypeError:  # torch keeps None for a buffer that is not used
+        entries = chain.from_iterable(map(dict.values, state.values()))
         return [entry.data_ptr() for entry in entries if isinstance(entry, torch.Tensor)]

@@ -87,6 +87,7 @@ class Counters:
         self.views = {name: [tensor[row] for row in range(size)] for name, tensor in tensors.items()}
         self.arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         self.step = self.arrays["step"]
+        self.memory = [array.data for array in self.arrays.values()]
         self.shared = {name: self.arrays[name] for name in rule.shared}
 
     def adopt(self, row: int, entry: dict[str, Any]) -> None:
@@ -103,9 +104,9 @@ class Counters:
                 )  # torch.optim.SGD keeps velocity and no count: one update at least is done
             entry[name] = views[row]
 
-    def snapshot(self) -> tuple[bytes, ...]:
+    def snapshot(self) -> bytes:
         """All the numbers, to see later whether somebody else changed them."""
-        return tuple(array.tobytes() for array in self.arrays.values())
+        return b"".join(self.memory)
 
     def moments(self, rows: Sequence[int]) -> list[tuple[dict[str, float], list[int]]]:
         """The rows that share their counters: ({"step": t, …}, rows) for each set of values."""
@@ -114,11 +115,10 @@ class Counters:
             found.setdefault(tuple(float(array[row]) for array in self.arrays.values()), []).append(row)
         return [(dict(zip(self.arrays, values, strict=True)), same) for values, same in found.items()]
 
-    def advance(self, rows: np.ndarray | None, shared: dict[str, float]) -> None:
-        """Count one update of these rows (None: of all), and keep their new shared scalars."""
-        if rows is None:
-            self.step += 1
-        else:
-            self.step[rows] += 1
+    def advance(self, done: np.ndarray, shared: dict[str, float]) -> None:
+        """Count one update of the rows where `done` is 1, not 0, and keep their new shared scalars.
+
+        An array, for NumPy takes twice as long to add a number."""
+        np.add(self.step, done, self.step)
         for name, value in shared.items():
-            self.shared[name][slice(None) if rows is None else rows] = value
+            self.shared[name][done > 0] = value

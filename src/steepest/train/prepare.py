@@ -18,7 +18,6 @@ from steepest.evidence import Evidence
 from steepest.recipe import Recipe
 from steepest.train.given import Given
 
-
 SKIPPED = "Batches come in the loader's own order: a resumed run reads again, and skips, what it has seen."
 
 

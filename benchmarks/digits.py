@@ -2,8 +2,8 @@
 
 1. The whole command in a fresh process, one run a seed: test accuracy and seconds, medians.
 2. The same network, data, batch size, rule and epochs: the loop and AdamW of steepest, against a bare loop
-   with torch.optim.AdamW and a shuffled DataLoader, in turn; median of the paired time ratios. The MLP shows
-   what a loop costs, the CNN what remains of it where the network itself takes the time.
+   with torch.optim.AdamW and a shuffled DataLoader, in turn; median of the paired time ratios. Small
+   networks show what a loop costs, the CNN what remains of it where the network itself takes the time.
 
 python benchmarks/digits.py [seeds] [epochs]
 """
@@ -48,10 +48,15 @@ def digits() -> tuple[torch.Tensor, torch.Tensor]:
     return pictures, torch.tensor(bunch.target)
 
 
-def network(preset: str) -> torch.nn.Module:
-    """A preset of steepest's, from the same start each time."""
+NETWORKS = {"two layers": ("mlp", (128,)), "mlp": ("mlp", (256, 128)), "cnn": ("cnn", (256, 128))}
+"""Name → preset and widths; "mlp" and "cnn" are those of `fit`."""
+
+
+def network(name: str) -> torch.nn.Module:
+    """One of NETWORKS, from the same start each time."""
+    preset, hidden = NETWORKS[name]
     torch.manual_seed(0)
-    return build(preset, (1, 8, 8), 10)
+    return build(preset, (1, 8, 8), 10, hidden=hidden)
 
 
 def bare(preset: str, pictures: torch.Tensor, labels: torch.Tensor, epochs: int) -> float:
@@ -97,7 +102,11 @@ def measure_training(preset: str, pairs: int, epochs: int) -> None:
     torch.set_num_threads(1)  # as `fit` takes for networks of this size
     ours(preset, *data, epochs=1)
     bare(preset, *data, epochs=1)
-    seconds = [(ours(preset, *data, epochs), bare(preset, *data, epochs)) for _ in range(pairs)]
+    seconds = []
+    for pair in range(pairs):
+        order = (ours, bare) if pair % 2 else (bare, ours)
+        took = {loop_of: loop_of(preset, *data, epochs) for loop_of in order}
+        seconds.append((took[ours], took[bare]))
     ratio = statistics.median(mine / theirs for mine, theirs in seconds)
     settings = {"preset": preset, "epochs": epochs, "threads": torch.get_num_threads()}
     write("digits", case="training", n=pairs, median_ratio=ratio, **settings, seconds=seconds)
@@ -106,5 +115,5 @@ def measure_training(preset: str, pairs: int, epochs: int) -> None:
 if __name__ == "__main__":
     seeds, epochs = (int(text) for text in (*sys.argv[1:], *("5", "10")[len(sys.argv) - 1 :]))
     measure_command(seeds)
-    for preset in ("mlp", "cnn"):
+    for preset in NETWORKS:
         measure_training(preset, 2 * seeds, epochs)

@@ -105,10 +105,10 @@ def main() -> None:
         "steepest AdamW": lambda net: optimizer(net, "adamw"),
         "torch AdamW": lambda net: torch.optim.AdamW(net.parameters()),
     }
-    for width, steps in ((128, asked.steps), (16384, max(1, asked.steps // 20))):
+    for width, steps in ((128, asked.steps), (16384, max(1, asked.steps * 2 // 5))):
         for name, make in makers.items():
             for guard in (False, True):
-                n = asked.blocks if width < 1000 else asked.blocks // 4
+                n = asked.blocks if width < 1000 else max(1, asked.blocks // 8)
                 found = paired(width, make, n, steps, guard)
                 write("loop", network=f"64-{width}-10", optimizer=name, guard=guard, n=n, threads=1, **found)
 

@@ -88,7 +88,7 @@ class Recipe(BaseModel):
     model: Name = Field(
         "auto", description="auto (cnn for images, else mlp), linear, mlp, cnn, or package.module:function"
     )
-    hidden: list[int] = Field([256, 128], description="widths of the hidden layers of the mlp")
+    hidden: list[int] = Field([256, 128], description="widths of the hidden dense layers of mlp and cnn")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units dropped in training")
     init: Name = Field(
         "default", description="default, kaiming, xavier, orthogonal, lsuv, or a .safetensors file"

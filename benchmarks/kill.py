@@ -88,8 +88,8 @@ def warm() -> None:
     optimizer(net, "adamw").step()
 
 
-def kill(out: Path, steps: int, longest: float, chance: random.Random) -> bool:
-    """Run in a child process and kill it after up to `longest` seconds; whether it was killed, not done."""
+def started(out: Path, steps: int) -> int:
+    """The process id of a child that trains."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -98,6 +98,12 @@ def kill(out: Path, steps: int, longest: float, chance: random.Random) -> bool:
             code = 0
         finally:
             os._exit(code)
+    return child
+
+
+def kill(out: Path, steps: int, longest: float, chance: random.Random) -> bool:
+    """Run in a child process and kill it after up to `longest` seconds; whether it was killed, not done."""
+    child = started(out, steps)
     time.sleep(chance.uniform(0, longest))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -109,14 +115,7 @@ def kill(out: Path, steps: int, longest: float, chance: random.Random) -> bool:
 def left_alone(out: Path, steps: int) -> float:
     """The same run in a child that nobody kills; its seconds."""
     began = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            train(out, steps)
-            code = 0
-        finally:
-            os._exit(code)
+    child = started(out, steps)
     if os.waitpid(child, 0)[1]:
         raise RuntimeError("the run failed")
     return time.monotonic() - began

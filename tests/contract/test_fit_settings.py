@@ -84,8 +84,12 @@ def test_a_setting_moves_the_weights(plain, settings):
     assert moved.shape != plain.shape or not torch.equal(moved, plain)
 
 
-def test_the_pieces_of_an_update_change_nothing_but_rounding(plain):
-    torch.testing.assert_close(weights(accumulate=4), plain, rtol=1e-3, atol=1e-5)
+def test_the_pieces_of_an_update_change_nothing_but_rounding():
+    settings = {"rule": "sgd", "lr": 0.1}
+    whole, cut = weights(**settings), weights(**settings, accumulate=4)
+    # 10 steps; a gradient sums at most 16 examples, each over at most 8 units in either direction.
+    roundings = 10 * (16 + 2 * 8)
+    assert (whole - cut).abs().max() <= roundings * torch.finfo(torch.float32).eps * whole.abs().max()
 
 
 def test_a_dataset_that_holds_arrays_is_those_arrays(plain):
@@ -148,8 +152,8 @@ def test_hooks_and_loggers_are_called():
         on_evaluation=lambda loop, row: evaluations.append(row["val/loss"]),
         **QUICK,
     )
-    assert log.rows == [4, 8] or len(log.rows) == 2
-    assert steps == list(range(1, len(steps) + 1))
+    assert log.rows == [5, 10]  # 66 to 68 training rows in batches of 16
+    assert steps == list(range(1, 11))
     assert len(evaluations) == 2
     assert log.closed == "finished"
 

@@ -23,6 +23,19 @@ from steepest.folder import write_atomic
 Kernel: TypeAlias = Any
 """A C function of ctypes, with its `address`."""
 
+ARGUMENTS = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+SIGNATURE = """@cfunc(
+    types.void(
+        types.CPointer(types.CPointer(T)), types.CPointer(types.int64), types.int64, types.int64,
+        types.CPointer(types.float64),
+    ),
+    cache=CACHED,
+    error_model="numpy",
+)
+"""
+"""What every kernel over a table takes, for ctypes and in its source: the table of addresses, the pieces, the
+first and the last of them to do, and numbers to read or to write."""
+
 
 def folder() -> Path:
     """Where kernels are kept: $STEEPEST_CACHE, else steepest/kernels in the user's cache folder."""

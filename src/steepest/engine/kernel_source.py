@@ -5,10 +5,12 @@ from __future__ import annotations
 import textwrap
 
 from steepest.engine.inline import XP, Body, K, NotInlinable
+from steepest.engine.kernel_cache import SIGNATURE
 from steepest.maths import HOST
 from steepest.rule import Rule
 
-TEMPLATE = '''"""Update by {name} in {dtype}. Written by steepest, which makes it anew where it is missing."""
+TEMPLATE = (
+    '''"""Update by {name} in {dtype}. Written by steepest, which makes it anew where it is missing."""
 
 import math
 
@@ -28,19 +30,14 @@ def span(k, start, stop, {arrays}):
 {body}
 
 
-@cfunc(
-    types.void(
-        types.CPointer(types.CPointer(T)), types.CPointer(types.int64), types.int64, types.int64,
-        types.CPointer(types.float64),
-    ),
-    cache=CACHED,
-    error_model="numpy",
-)
-def kernel(table, pieces, first, last, k):
+'''
+    + SIGNATURE
+    + """def kernel(table, pieces, first, last, k):
     for piece in range(first, last):
         row = {width} * pieces[3 * piece]
         span(k, pieces[3 * piece + 1], pieces[3 * piece + 2], {columns})
-'''
+"""
+)
 
 
 def source(rule: Rule, dtype: str) -> str:

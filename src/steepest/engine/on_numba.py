@@ -18,6 +18,7 @@ from torch.autograd.graph import increment_version
 
 from steepest.engine import kernel_cache, threads
 from steepest.engine.inline import NotInlinable
+from steepest.engine.kernel_cache import ARGUMENTS
 from steepest.engine.kernel_source import source
 from steepest.engine.threads import PARALLEL_FROM
 from steepest.rule import Rule
@@ -27,7 +28,6 @@ PIECE = 1 << 16
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 PLAIN = {torch.Tensor, torch.nn.Parameter}
-ARGUMENTS = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 _address, _size, _contiguous = torch.Tensor.data_ptr, attrgetter("nbytes"), torch.Tensor.is_contiguous
 Tensors = Sequence[torch.Tensor]

@@ -112,7 +112,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             return self._watched_step(closure, scale=scale, gradients=gradients)
         return self._step(closure, scale, gradients)
 
-    step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it, at 10 µs a call
+    step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it, at a cost in every call
 
     def _step(self, closure: Any = None, scale: float = 1.0, gradients: Any = None) -> Any:
         loss = None if closure is None else torch.enable_grad()(closure)()

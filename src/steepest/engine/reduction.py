@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Sequence
 from functools import cache
@@ -12,9 +11,11 @@ import numpy as np
 import torch
 
 from steepest.engine import kernel_cache, threads
+from steepest.engine.kernel_cache import ARGUMENTS, SIGNATURE
 from steepest.engine.on_numba import DTYPES, PIECE, PLAIN, plain
 
-SOURCE = '''"""Sums of squares in {dtype}. Written by steepest, which makes it anew where it is missing."""
+SOURCE = (
+    '''"""Sums of squares in {dtype}. Written by steepest, which makes it anew where it is missing."""
 
 from numba import cfunc, njit, types
 from numba import {dtype} as T
@@ -31,22 +32,16 @@ def square(g, start, stop):
     return total
 
 
-@cfunc(
-    types.void(
-        types.CPointer(types.CPointer(T)), types.CPointer(types.int64), types.int64, types.int64,
-        types.CPointer(types.float64),
-    ),
-    cache=CACHED,
-    error_model="numpy",
-)
-def kernel(table, pieces, first, last, sums):
+'''
+    + SIGNATURE
+    + """def kernel(table, pieces, first, last, sums):
     for piece in range(first, last):
         sums[piece] = square(table[pieces[3 * piece]], pieces[3 * piece + 1], pieces[3 * piece + 2])
-'''
+"""
+)
 """Only the order of a piece's sum is left to the compiler, which fixes it; NaN and infinity stay."""
 
 _layout, _dtype, _on_cpu = attrgetter("layout"), attrgetter("dtype"), attrgetter("is_cpu")
-ARGUMENTS = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
 def norm(gradients: Sequence[torch.Tensor]) -> float:

@@ -19,7 +19,7 @@ from steepest.engine import kernel_cache
 from steepest.engine.kernel_cache import Kernel
 
 PARALLEL_FROM = 1 << 18
-"""Elements from which on a second thread does more than it costs."""
+"""Elements from which on a second thread does clearly more than it costs (benchmarks/threads.py)."""
 
 SOURCE = '''"""One thread's share. Written by steepest, which makes it anew where it is missing."""
 

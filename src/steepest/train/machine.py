@@ -14,7 +14,8 @@ from steepest.evidence import Evidence
 from steepest.recipe import Recipe
 
 SHARED = 100_000_000
-"""Operations of a forward pass from which several threads are worth their waiting for each other."""
+"""Operations of a forward pass below which `fit` takes one thread, for the sake of shared machines: on two
+quiet cores two threads are ahead from some 20 million on (benchmarks/threads.py)."""
 
 
 def begin(recipe: Recipe) -> torch.device:
@@ -22,7 +23,7 @@ def begin(recipe: Recipe) -> torch.device:
 
     The start of the weights must not depend on the number of threads that is chosen when they stand."""
     torch.set_num_threads(1)
-    if recipe.deterministic:  # even to ask for False costs torch 1.5 s of imports
+    if recipe.deterministic:  # even to ask for False makes torch import its compiler
         torch.use_deterministic_algorithms(True)
     name = recipe.device
     if name == "auto":

@@ -46,6 +46,19 @@ HOST = SimpleNamespace(
 """`xp` for once-a-step arithmetic: Python floats, hence float64."""
 
 
+WHOLE_VOCABULARY = (
+    "sum", "mean", "max", "reshape", "swapaxes", "stack", "triu", "tril",
+    "zeros", "eye", "eigh", "qr", "svd", "solve_triangular", "normal", "cond",
+)  # fmt: skip
+"""What rules that see whole arrays may call on `xp` besides, as the array API means it:
+
+sum, mean, max(x, axis=None | int | tuple, keepdims=False); reshape(x, shape); swapaxes(x, a, b);
+stack(arrays, axis=0); triu(x); tril(x); zeros(shape, like=x); eye(n, like=x); eigh(x) → (values, vectors);
+qr(x) → (q, r), reduced; svd(x) → (u, s, vh), reduced; solve_triangular(a, b, lower=False) → a⁻¹b;
+normal(shape, seed, t, like=x) → standard normal numbers, the same for the same (seed, t) in one engine;
+cond(condition, f, g, *arrays) → f(*arrays) or g(*arrays). `like` gives dtype and device."""
+
+
 def lerp(a: Any, b: Any, c: Any) -> Any:
     """The point a share c of the way from a to b.   a + c(b - a)"""
     return a + c * (b - a)

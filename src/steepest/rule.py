@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, partial
 from operator import itemgetter
-from typing import Annotated, Any, ClassVar, TypeAlias, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, cast
 
 from steepest.quantity import Quantity
 
@@ -35,6 +35,16 @@ QUANTITIES: dict[str, Quantity] = {
 _Entries: TypeAlias = Callable[[dict[str, Any]], tuple[Any, ...]]
 
 
+def uncoupled(xp: Any, k: Any, w: Any, g: Any) -> Any:
+    """The gradient as it is."""
+    return g
+
+
+def coupled(xp: Any, k: Any, w: Any, g: Any) -> Any:
+    """Weight decay as part of the gradient, that of the penalty ½·weight_decay·w² (L2).   g + weight_decay·w"""
+    return g + k.weight_decay * w
+
+
 def descend(xp: Any, k: Any, w: Any, u: Any) -> Any:
     """How weights follow a direction.   w ← w - lr·u"""
     return w - k.lr * u
@@ -45,15 +55,34 @@ def descend_and_decay(xp: Any, k: Any, w: Any, u: Any) -> Any:
     return w - k.lr * (u + k.weight_decay * w)
 
 
+def depart(xp: Any, k: Any, w: Any, u: Any) -> Any:
+    """For rules whose direction holds the rate already.   w ← w - u"""
+    return w - u
+
+
 @dataclass(frozen=True)
 class Rule:
-    """One update rule: hyperparameters as fields, arithmetic as three pure functions.
+    """One update rule: hyperparameters as fields, arithmetic as a few pure functions.
 
     slots      names of the state that every weight carries (same shape as the weight unless `init` says else)
-    shared     scalars carried from step to step by all weights together, with their first values
+    shared     scalars carried from step to step, with their first values: by all weights together where `scope`
+               is "model", by each weight on its own where it is "weight"
     scalars    what depends on time and hyperparameters alone; once a step, in float64
-    direction  (xp, k, w, g, *slots) → (u, *slots); once a weight; k holds the hyperparameters and the scalars
+    couple     (xp, k, w, g) → g, the gradient with what of the weight decay belongs to it
+    direction  (xp, k, w, g, *reads, *slots) → (u, *slots); once a weight; k holds hyperparameters and scalars
     follow     (xp, k, w, u) → w
+    update     these three, one after the other: what engines run
+
+    Rules that look at many elements before they move one:
+    measure    (xp, k, w, g, *reads, *slots) → one addend an element for each of `sums`; nothing is written.
+               The engine adds them up over all weights of the rule (scope "model") or each weight ("weight").
+    settle     more scalars from these sums, before `direction` runs; among them new shared ones.
+    whole      True where `direction` needs its weight as an array with axes (sums over rows, matrix products);
+               it is then a method, may use maths.WHOLE_VOCABULARY, and runs without a kernel of its own.
+
+    reads      names of arrays beyond the gradient that are handed to direction after it ("d": curvature)
+    signed, positive   the slots that may be kept in few bits: moving averages of either sign, or never below 0
+    evaluate   (xp, k, w, *slots) → the weights to test and to ship, where these are not those that are trained
 
     A field annotated `Number` is schedulable and kept as a float; ints, bools and strings are structure.
     Every constant made of hyperparameters alone is made in `scalars`: 1 - 0.999 in float32 is off by 2e-5.
@@ -64,6 +93,13 @@ class Rule:
 
     slots: ClassVar[tuple[str, ...]] = ()
     shared: ClassVar[Mapping[str, float]] = {}
+    reads: ClassVar[tuple[str, ...]] = ()
+    sums: ClassVar[tuple[str, ...]] = ()
+    scope: ClassVar[Literal["model", "weight"]] = "model"
+    whole: ClassVar[bool] = False
+    signed: ClassVar[tuple[str, ...]] = ()
+    positive: ClassVar[tuple[str, ...]] = ()
+    couple: ClassVar[Callable[..., Any]] = staticmethod(uncoupled)
     follow: ClassVar[Callable[..., Any]] = staticmethod(descend)
 
     def __post_init__(self) -> None:
@@ -77,19 +113,48 @@ class Rule:
         """(xp, t, **shared) → numbers of step t (1, 2, …), among them the new shared scalars."""
         return {}
 
+    def settle(self, *xp_t_n_sums: Any, **shared: Any) -> dict[str, Any]:
+        """(xp, t, n, *sums, **shared) → more numbers of step t, from sums over n elements."""
+        return {}
+
     def init(self, xp: Any, w: Any) -> tuple[Any, ...]:
         """State before the first step: one zero array a slot."""
         return tuple(xp.zeros_like(w) for _ in self.slots)
 
     @staticmethod
-    def direction(*xp_k_w_g_slots: Any, **none: Any) -> tuple[Any, ...]:
-        """(xp, k, w, g, *slots) → (u, *slots): where to go from w; abstract."""
+    def measure(*xp_k_w_g_slots: Any) -> tuple[Any, ...]:
+        """(xp, k, w, g, *reads, *slots) → addends of `sums`; abstract where there are any."""
         raise NotImplementedError
+
+    @staticmethod
+    def direction(*xp_k_w_g_slots: Any, **none: Any) -> tuple[Any, ...]:
+        """(xp, k, w, g, *reads, *slots) → (u, *slots): where to go from w; abstract."""
+        raise NotImplementedError
+
+    def update(self, xp: Any, k: Any, w: Any, g: Any, *arrays: Any) -> tuple[Any, ...]:
+        """(xp, k, w, g, *reads, *slots) → (w, *slots): one step of one weight."""
+        g = self.couple(xp, k, w, g)
+        u, *slots = self.direction(xp, k, w, g, *arrays)
+        return self.follow(xp, k, w, u), *slots
+
+    def addends(self, xp: Any, k: Any, w: Any, g: Any, *arrays: Any) -> tuple[Any, ...]:
+        """`measure` of the gradient that `update` will use."""
+        return self.measure(xp, k, w, self.couple(xp, k, w, g), *arrays)
+
+    @staticmethod
+    def evaluate(xp: Any, k: Any, w: Any, *slots: Any) -> Any:
+        """The weights to test and to ship; k is that of the update done last."""
+        return w
 
     @classmethod
     def numbers(cls) -> tuple[str, ...]:
         """Names of the schedulable hyperparameters, in order."""
         return _numbers(cls)
+
+    @classmethod
+    def evaluates(cls) -> bool:
+        """True where the weights to test and to ship are not those that are trained."""
+        return cls.evaluate is not Rule.evaluate
 
     def at(self, step: int) -> Rule:
         """This rule with every schedule replaced by its value at the global step."""
@@ -97,11 +162,18 @@ class Rule:
         due = {name: hyper[name](step) for name in _numbers(type(self)) if callable(hyper[name])}
         return type(self)(**{**hyper, **due}) if due else self
 
-    def constants(self, xp: Any, t: Any, shared: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """(k, new shared scalars) of step t; the rule must hold floats (see `at`)."""
+    def constants(
+        self, xp: Any, t: Any, shared: Mapping[str, Any], n: Any = 0, sums: Sequence[Any] = ()
+    ) -> tuple[Any, dict[str, Any]]:
+        """(k, new shared scalars) of step t; the rule must hold floats (see `at`).
+
+        Without sums k is what `measure` may read; with them, over n elements, it is what `direction` reads."""
         made = self.scalars(xp, t, **shared)
+        if sums:
+            made |= self.settle(xp, t, n, *sums, **shared)
         entries, make = _tuple_of(type(self), *made)
-        return make(entries(vars(self) | made)), {name: made[name] for name in shared} if shared else {}
+        following = {name: made.get(name, old) for name, old in shared.items()} if shared else {}
+        return make(entries(vars(self) | made)), following
 
 
 @cache

@@ -6,7 +6,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Sequence
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any, cast
 
 XP, K = object(), object()
@@ -34,9 +34,10 @@ class NotInlinable(Exception):
 
 
 class Body:
-    """Lines of the loop so far. A value is the text of an expression, a list of them, or XP or K."""
+    """Lines of the loop so far. A value is the text of an expression, a list of them, XP, K or the rule."""
 
-    def __init__(self) -> None:
+    def __init__(self, rule: Any = None) -> None:
+        self.rule = rule
         self.lines: list[str] = []
         self.constants: set[str] = set()
 
@@ -50,11 +51,10 @@ class Body:
 
     def call(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         """Inline a function of these values; what it returns."""
+        if isinstance(function, MethodType):
+            return self.call(function.__func__, [function.__self__, *arguments])
         tree = _definition(function)
-        parameters = [argument.arg for argument in tree.args.args]
-        names: dict[str, Any] = dict(zip(parameters, arguments[: len(parameters)], strict=True))
-        if tree.args.vararg or tree.args.kwonlyargs or len(arguments) != len(parameters):
-            raise NotInlinable(f"{tree.name} takes other arguments than it is given")
+        names = _named(tree, arguments)
         for statement in tree.body:
             if isinstance(statement, ast.Return) and statement.value is not None:
                 return self.value(statement.value, names, function)
@@ -69,10 +69,8 @@ class Body:
         target, value = node.targets[0], self.value(node.value, names, function)
         if isinstance(target, ast.Name) and isinstance(value, str):
             names[target.id] = self.bind(value)
-        elif isinstance(target, ast.Tuple) and isinstance(value, list) and len(value) == len(target.elts):
-            names.update(
-                {ast.unparse(to): self.bind(one) for to, one in zip(target.elts, value, strict=True)}
-            )
+        elif isinstance(target, ast.Tuple) and isinstance(value, list):
+            names.update(_unpacked(target, [self.bind(one) for one in value]))
         else:
             raise NotInlinable(f"{ast.unparse(node)!r} does not unpack")
 
@@ -97,7 +95,15 @@ class Body:
         return names[node.id] if node.id in names else _literal(_global(function, node.id))
 
     def _Tuple(self, node: ast.Tuple, names: dict[str, Any], function: Any) -> list[str]:
-        return [self.bind(self.number(element, names, function)) for element in node.elts]
+        return [
+            self.bind(value) for element in node.elts for value in self._several(element, names, function)
+        ]
+
+    def _several(self, node: ast.expr, names: dict[str, Any], function: Any) -> list[Any]:
+        """The values that an element of a tuple or an argument stands for; a starred one for many."""
+        if isinstance(node, ast.Starred):
+            return self.value(node.value, names, function)
+        return [self.value(node, names, function)]
 
     def _Attribute(self, node: ast.Attribute, names: dict[str, Any], function: Any) -> str:
         if self.value(node.value, names, function) is not K:
@@ -123,13 +129,47 @@ class Body:
     def _Call(self, node: ast.Call, names: dict[str, Any], function: Any) -> Any:
         if node.keywords:
             raise NotInlinable(f"{ast.unparse(node)!r} has keywords")
-        values = [self.value(argument, names, function) for argument in node.args]
+        values = [value for argument in node.args for value in self._several(argument, names, function)]
         arguments = [self.bind(value) if isinstance(value, str) else value for value in values]
-        if isinstance(node.func, ast.Attribute) and self.value(node.func.value, names, function) is XP:
-            if node.func.attr not in FUNCTIONS:
-                raise NotInlinable(f"xp.{node.func.attr} is beyond the vocabulary of rules")
-            return FUNCTIONS[node.func.attr].format(*arguments)
-        return self.call(_global(function, ast.unparse(node.func)), arguments)
+        if not isinstance(node.func, ast.Attribute):
+            return self.call(_global(function, ast.unparse(node.func)), arguments)
+        owner = self._owner(node.func.value, names, function)
+        if owner is not XP:
+            return self.call(getattr(owner, node.func.attr), arguments)
+        if node.func.attr not in FUNCTIONS:
+            raise NotInlinable(f"xp.{node.func.attr} is beyond the vocabulary of rules")
+        return FUNCTIONS[node.func.attr].format(*arguments)
+
+    def _owner(self, node: ast.expr, names: dict[str, Any], function: Any) -> Any:
+        """XP, the rule, or the class of rules that a name stands for."""
+        owner = names.get(node.id) if isinstance(node, ast.Name) else None
+        owner = _global(function, ast.unparse(node)) if owner is None else owner
+        if owner is XP or owner is self.rule or isinstance(owner, type):
+            return owner
+        raise NotInlinable(f"{ast.unparse(node)!r} is neither xp nor a rule")
+
+
+def _named(tree: ast.FunctionDef, arguments: Sequence[Any]) -> dict[str, Any]:
+    """The arguments by the names of a function's parameters; those left over as a list under the starred one."""
+    parameters = [argument.arg for argument in tree.args.args]
+    rest = list(arguments[len(parameters) :])
+    if tree.args.kwonlyargs or len(arguments) < len(parameters) or (rest and not tree.args.vararg):
+        raise NotInlinable(f"{tree.name} takes other arguments than it is given")
+    starred = {tree.args.vararg.arg: rest} if tree.args.vararg else {}
+    return dict(zip(parameters, arguments, strict=False)) | starred
+
+
+def _unpacked(target: ast.Tuple, values: Sequence[str]) -> dict[str, Any]:
+    """The values by the names of a tuple that is assigned to, of which the last may be starred."""
+    *first, last = target.elts
+    names: dict[str, Any] = {}
+    if isinstance(last, ast.Starred):
+        names[ast.unparse(last.value)] = list(values[len(first) :])
+    else:
+        first.append(last)
+    if len(values) < len(first) or (len(values) > len(first) and not names):
+        raise NotInlinable(f"{len(values)} values do not unpack to {ast.unparse(target)!r}")
+    return names | dict(zip(map(ast.unparse, first), values, strict=False))
 
 
 def _definition(function: Any) -> ast.FunctionDef:
@@ -147,13 +187,24 @@ def _definition(function: Any) -> ast.FunctionDef:
 
 def _is_source_of(tree: ast.FunctionDef, function: FunctionType) -> bool:
     fields: dict[str, Any] = {**vars(tree), "decorator_list": [], "returns": None}
-    bare = ast.Module([cast(ast.stmt, ast.FunctionDef(**fields))], [])
-    for argument in tree.args.args:
+    for argument in (*tree.args.args, *([tree.args.vararg] if tree.args.vararg else [])):
         argument.annotation = None
-    module = compile(ast.fix_missing_locations(bare), "<rule>", "exec")
-    found = next(constant for constant in module.co_consts if isinstance(constant, CodeType))
     code = function.__code__
+    bare = ast.Module([_enclosed(cast(ast.stmt, ast.FunctionDef(**fields)), code.co_freevars)], [])
+    found = compile(ast.fix_missing_locations(bare), "<rule>", "exec")
+    for _ in range(2 if code.co_freevars else 1):
+        found = next(constant for constant in found.co_consts if isinstance(constant, CodeType))
     return (found.co_code, found.co_consts, found.co_names) == (code.co_code, code.co_consts, code.co_names)
+
+
+def _enclosed(definition: ast.stmt, names: Sequence[str]) -> ast.stmt:
+    """A definition within a function that has these names, as it stood where it closed over them."""
+    if not names:
+        return definition
+    outer = ast.parse(f"def enclosing({', '.join(names)}): pass").body[0]
+    assert isinstance(outer, ast.FunctionDef)
+    outer.body = [definition]
+    return outer
 
 
 def _operator(node: ast.AST) -> str:

@@ -48,12 +48,11 @@ def source(rule: Rule, dtype: str) -> str:
     Raises NotInlinable."""
     fields = rule.constants(HOST, 1, rule.shared)[0]._fields
     slots = [f"s{number}" for number in range(len(rule.slots))]
-    body = Body()
+    body = Body(rule)
     old = [body.bind(f"{slot}[i]") for slot in slots]
     w, g = body.bind("w[i]"), body.bind("scale * g[i]")
-    u, *new = body.call(rule.direction, [XP, K, w, g, *old])
-    moved = body.call(rule.follow, [XP, K, w, u])
-    if isinstance(moved, list) or len(new) != len(slots):
+    moved, *new = body.call(rule.update, [XP, K, w, g, *old])
+    if len(new) != len(slots):
         raise NotInlinable(f"{type(rule).__name__} gives another number of arrays than it has slots")
     body.lines += [f"{name}[i] = {value}" for name, value in zip(["w", *slots], [moved, *new], strict=True)]
     constants = ["scale = T(k[0])"]

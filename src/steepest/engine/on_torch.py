@@ -79,8 +79,7 @@ def update(
     g = real(g.detach()).to(w.device, wide(w).dtype)
     g = g if scale == 1.0 else scale * g
     slots = [real(slot) for slot in slots]
-    u, *new = rule.direction(TORCH, k, wide(w), g, *slots)
-    moved = rule.follow(TORCH, k, wide(w), u)
+    moved, *new = rule.update(TORCH, k, wide(w), g, *slots)
     w.copy_(moved)
     for old, value in zip(slots, new, strict=True):
         old.copy_(value)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steepest.maths import lerp
-from steepest.rule import Number, Rule
+from steepest.rule import Number, Rule, coupled
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Adagrad(Rule):
     initial: float = 0.0
 
     slots = ("s",)
+    positive = ("s",)
+    couple = staticmethod(coupled)
 
     def init(self, xp: Any, w: Any) -> tuple[Any, ...]:
         return (xp.full_like(w, self.initial),)
@@ -33,7 +35,6 @@ class Adagrad(Rule):
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, s: Any) -> tuple[Any, ...]:
-        g = g + k.weight_decay * w
         s = s + g * g
         return k.slowing * g / (xp.sqrt(s) + k.eps), s
 
@@ -52,13 +53,14 @@ class Adadelta(Rule):
     weight_decay: Number = 0.0
 
     slots = ("v", "d")
+    positive = ("v", "d")
+    couple = staticmethod(coupled)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         return {"c": 1 - self.rho}
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, v: Any, d: Any) -> tuple[Any, ...]:
-        g = g + k.weight_decay * w
         v = lerp(v, g * g, k.c)
         u = xp.sqrt(d + k.eps) / xp.sqrt(v + k.eps) * g
         return u, v, lerp(d, u * u, k.c)

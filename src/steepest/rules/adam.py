@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steepest.maths import debias, lerp
-from steepest.rule import Number, Rule, descend_and_decay
+from steepest.rule import Number, Rule, coupled, descend_and_decay
 
 
 def moments(xp: Any, t: Any, beta1: Any, beta2: Any) -> dict[str, Any]:
@@ -34,13 +34,15 @@ class Adam(Rule):
     weight_decay: Number = 0.0
 
     slots = ("m", "v")
+    signed = ("m",)
+    positive = ("v",)
+    couple = staticmethod(coupled)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         return moments(xp, t, self.beta1, self.beta2)
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
-        g = g + k.weight_decay * w
         m = lerp(m, g, k.c1)
         v = lerp(v, g * g, k.c2)
         return k.unbias1 * m / (xp.sqrt(k.unbias2 * v) + k.eps), m, v
@@ -61,6 +63,8 @@ class AdamW(Rule):
     weight_decay: Number = 1e-2
 
     slots = ("m", "v")
+    signed = ("m",)
+    positive = ("v",)
     follow = staticmethod(descend_and_decay)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
@@ -89,13 +93,15 @@ class AMSGrad(Rule):
     weight_decay: Number = 0.0
 
     slots = ("m", "v", "a")
+    signed = ("m",)
+    positive = ("v", "a")
+    couple = staticmethod(coupled)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         return moments(xp, t, self.beta1, self.beta2)
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, m: Any, v: Any, a: Any) -> tuple[Any, ...]:
-        g = g + k.weight_decay * w
         m = lerp(m, g, k.c1)
         v = lerp(v, g * g, k.c2)
         a = xp.maximum(a, v)
@@ -118,6 +124,8 @@ class AMSGradW(Rule):
     weight_decay: Number = 1e-2
 
     slots = ("m", "v", "a")
+    signed = ("m",)
+    positive = ("v", "a")
     follow = staticmethod(descend_and_decay)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
@@ -146,13 +154,15 @@ class Adamax(Rule):
     weight_decay: Number = 0.0
 
     slots = ("m", "n")
+    signed = ("m",)
+    positive = ("n",)
+    couple = staticmethod(coupled)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         return {"c1": 1 - self.beta1, "unbias1": 1 / debias(xp, self.beta1, t)}
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, m: Any, n: Any) -> tuple[Any, ...]:
-        g = g + k.weight_decay * w
         m = lerp(m, g, k.c1)
         n = xp.maximum(k.beta2 * n, xp.abs(g) + k.eps)
         return k.unbias1 * m / n, m, n

@@ -25,6 +25,7 @@ class Lion(Rule):
     weight_decay: Number = 0.0
 
     slots = ("m",)
+    signed = ("m",)
     follow = staticmethod(descend_and_decay)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:

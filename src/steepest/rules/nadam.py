@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from steepest.maths import debias, lerp
-from steepest.rule import Number, Rule, descend_and_decay
+from steepest.rule import Number, Rule, coupled, descend_and_decay
 
 
 def looking_ahead(xp: Any, t: Any, beta1: Any, momentum_decay: Any, mu_product: Any) -> dict[str, Any]:
@@ -47,7 +47,10 @@ class NAdam(Rule):
     momentum_decay: Number = 4e-3
 
     slots = ("m", "v")
+    signed = ("m",)
+    positive = ("v",)
     shared: ClassVar[Mapping[str, float]] = {"mu_product": 1.0}
+    couple = staticmethod(coupled)
 
     def scalars(self, xp: Any, t: Any, mu_product: Any) -> dict[str, Any]:
         ahead = looking_ahead(xp, t, self.beta1, self.momentum_decay, mu_product)
@@ -55,7 +58,6 @@ class NAdam(Rule):
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
-        g = g + k.weight_decay * w
         m = lerp(m, g, k.c1)
         v = lerp(v, g * g, k.c2)
         return (k.now * g + k.ahead * m) / (xp.sqrt(k.unbias2 * v) + k.eps), m, v
@@ -78,6 +80,8 @@ class NAdamW(Rule):
     momentum_decay: Number = 4e-3
 
     slots = ("m", "v")
+    signed = ("m",)
+    positive = ("v",)
     shared: ClassVar[Mapping[str, float]] = {"mu_product": 1.0}
     follow = staticmethod(descend_and_decay)
 

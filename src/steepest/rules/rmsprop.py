@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steepest.maths import lerp
-from steepest.rule import Number, Rule
+from steepest.rule import Number, Rule, coupled
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,14 @@ class RMSprop(Rule):
     weight_decay: Number = 0.0
 
     slots = ("v",)
+    positive = ("v",)
+    couple = staticmethod(coupled)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         return {"c": 1 - self.alpha}
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, v: Any) -> tuple[Any, ...]:
-        g = g + k.weight_decay * w
         v = lerp(v, g * g, k.c)
         return g / (xp.sqrt(v) + k.eps), v
 
@@ -50,13 +51,15 @@ class RMSpropMomentum(Rule):
     weight_decay: Number = 0.0
 
     slots = ("v", "b")
+    signed = ("b",)
+    positive = ("v",)
+    couple = staticmethod(coupled)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         return {"c": 1 - self.alpha}
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, v: Any, b: Any) -> tuple[Any, ...]:
-        g = g + k.weight_decay * w
         v = lerp(v, g * g, k.c)
         b = k.momentum * b + g / (xp.sqrt(v) + k.eps)
         return b, v, b
@@ -77,13 +80,15 @@ class RMSpropCentered(Rule):
     weight_decay: Number = 0.0
 
     slots = ("v", "m")
+    signed = ("m",)
+    positive = ("v",)
+    couple = staticmethod(coupled)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         return {"c": 1 - self.alpha}
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, v: Any, m: Any) -> tuple[Any, ...]:
-        g = g + k.weight_decay * w
         v = lerp(v, g * g, k.c)
         m = lerp(m, g, k.c)
         variance = v - m * m
@@ -105,13 +110,15 @@ class RMSpropCenteredMomentum(Rule):
     weight_decay: Number = 0.0
 
     slots = ("v", "m", "b")
+    signed = ("m", "b")
+    positive = ("v",)
+    couple = staticmethod(coupled)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         return {"c": 1 - self.alpha}
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, v: Any, m: Any, b: Any) -> tuple[Any, ...]:
-        g = g + k.weight_decay * w
         v = lerp(v, g * g, k.c)
         m = lerp(m, g, k.c)
         variance = v - m * m

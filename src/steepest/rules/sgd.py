@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from steepest.rule import Number, Rule
+from steepest.rule import Number, Rule, coupled
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,11 @@ class SGD(Rule):
     lr: Number = 1e-3
     weight_decay: Number = 0.0
 
+    couple = staticmethod(coupled)
+
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any) -> tuple[Any, ...]:
-        return (g + k.weight_decay * w,)
+        return (g,)
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,14 @@ class Momentum(Rule):
     weight_decay: Number = 0.0
 
     slots = ("b",)
+    signed = ("b",)
+    couple = staticmethod(coupled)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         return {"share": xp.where(t == 1, 1.0, 1 - self.dampening)}
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, b: Any) -> tuple[Any, ...]:
-        g = g + k.weight_decay * w
         b = k.momentum * b + k.share * g
         return b, b
 
@@ -65,9 +68,10 @@ class Nesterov(Rule):
     weight_decay: Number = 0.0
 
     slots = ("b",)
+    signed = ("b",)
+    couple = staticmethod(coupled)
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, b: Any) -> tuple[Any, ...]:
-        g = g + k.weight_decay * w
         b = k.momentum * b + g
         return g + k.momentum * b, b

@@ -41,7 +41,7 @@ def uncoupled(xp: Any, k: Any, w: Any, g: Any) -> Any:
 
 
 def coupled(xp: Any, k: Any, w: Any, g: Any) -> Any:
-    """Weight decay as part of the gradient, that of the penalty ½·weight_decay·w² (L2).   g + weight_decay·w"""
+    """Weight decay within the gradient, that of the penalty ½·weight_decay·w² (L2).   g + weight_decay·w"""
     return g + k.weight_decay * w
 
 
@@ -65,8 +65,8 @@ class Rule:
     """One update rule: hyperparameters as fields, arithmetic as a few pure functions.
 
     slots      names of the state that every weight carries (same shape as the weight unless `init` says else)
-    shared     scalars carried from step to step, with their first values: by all weights together where `scope`
-               is "model", by each weight on its own where it is "weight"
+    shared     scalars carried from step to step, with their first values: by all weights together where
+               `scope` is "model", by each weight on its own where it is "weight"
     scalars    what depends on time and hyperparameters alone; once a step, in float64
     couple     (xp, k, w, g) → g, the gradient with what of the weight decay belongs to it
     direction  (xp, k, w, g, *reads, *slots) → (u, *slots); once a weight; k holds hyperparameters and scalars
@@ -77,12 +77,13 @@ class Rule:
     measure    (xp, k, w, g, *reads, *slots) → one addend an element for each of `sums`; nothing is written.
                The engine adds them up over all weights of the rule (scope "model") or each weight ("weight").
     settle     more scalars from these sums, before `direction` runs; among them new shared ones.
-    whole      True where `direction` needs its weight as an array with axes (sums over rows, matrix products);
+    whole      True where `direction` needs its weight as an array with axes (sums of rows, matrix products);
                it is then a method, may use maths.WHOLE_VOCABULARY, and runs without a kernel of its own.
 
-    reads      names of arrays beyond the gradient that are handed to direction after it ("d": curvature)
-    signed, positive   the slots that may be kept in few bits: moving averages of either sign, or never below 0
-    evaluate   (xp, k, w, *slots) → the weights to test and to ship, where these are not those that are trained
+    reads      names of arrays beyond the gradient that direction is given after it ("d": curvature)
+    signed     the slots that may be kept in few bits: moving averages of either sign
+    positive   and those that are never below 0
+    evaluate   (xp, k, w, *slots) → the weights to test and to ship, where they are not those that are trained
 
     A field annotated `Number` is schedulable and kept as a float; ints, bools and strings are structure.
     Every constant made of hyperparameters alone is made in `scalars`: 1 - 0.999 in float32 is off by 2e-5.
@@ -167,7 +168,7 @@ class Rule:
     ) -> tuple[Any, dict[str, Any]]:
         """(k, new shared scalars) of step t; the rule must hold floats (see `at`).
 
-        Without sums k is what `measure` may read; with them, over n elements, it is what `direction` reads."""
+        Without sums k is what `measure` reads; with them, over n elements, what `direction` reads."""
         made = self.scalars(xp, t, **shared)
         if sums:
             made |= self.settle(xp, t, n, *sums, **shared)

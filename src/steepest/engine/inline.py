@@ -150,7 +150,7 @@ class Body:
 
 
 def _named(tree: ast.FunctionDef, arguments: Sequence[Any]) -> dict[str, Any]:
-    """The arguments by the names of a function's parameters; those left over as a list under the starred one."""
+    """The arguments by the names of a function's parameters; what is left over under the starred one."""
     parameters = [argument.arg for argument in tree.args.args]
     rest = list(arguments[len(parameters) :])
     if tree.args.kwonlyargs or len(arguments) < len(parameters) or (rest and not tree.args.vararg):

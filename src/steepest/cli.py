@@ -79,6 +79,14 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> N
 
 
 @app.command()
+def rules(name: Annotated[str | None, typer.Argument(help="adamw, cautious+lion, …")] = None) -> None:
+    """List the update rules, or show one: formula, units, state, source, and its path."""
+    from steepest.verbs.show_rules import show
+
+    show(name)
+
+
+@app.command()
 def settings() -> None:
     """List every setting with its default and meaning."""
     from steepest.recipe import Recipe

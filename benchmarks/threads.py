@@ -14,9 +14,10 @@ from collections.abc import Callable
 from unittest import mock
 
 import torch
+from cases import stepper
+from paired import compare
 from record import write
 from torch.utils.flop_counter import FlopCounterMode
-from update import compare, stepper
 
 import steepest.torch
 from steepest.engine import on_numba, threads

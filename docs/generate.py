@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from steepest import rule, rules, schedule
+from steepest import rule, rules, schedule, wrap
 from steepest.quantity import Quantity
 from steepest.recipe import HEADINGS, Recipe
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by mkdocs for every page: `<!-- generate: name -->` becomes what that function yields."""
-    for generate in (settings, update_rules, schedules, schedule_names):
+    for generate in (settings, update_rules, wrappers, schedules, schedule_names):
         mark = f"<!-- generate: {generate.__name__} -->"
         if mark in markdown:
             markdown = markdown.replace(mark, "\n".join(generate()))
@@ -34,7 +34,14 @@ def update_rules() -> Iterator[str]:
     """Formula, units, state and source of every rule, and a table of its hyperparameters."""
     for name, one in rules.registry().items():
         yield from (f"## {one.__name__} {{ #{name} }}", "", f'In recipes and commands: `"{name}"`.', "")
-        yield from described(one, rule.QUANTITIES)
+        yield from described(one, {**rule.QUANTITIES, **one.quantities})
+
+
+def wrappers() -> Iterator[str]:
+    """Formula, state and source of every wrapper, and the names that recipes and commands know."""
+    yield "In recipes and commands: " + ", ".join(f'`"{name}+adamw"`' for name in sorted(wrap.WRAPPERS)) + "."
+    for name in wrap.FUNCTIONS:
+        yield from ("", f"::: {getattr(wrap, name).__module__}.{name}")
 
 
 def schedules() -> Iterator[str]:

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steepest import rules, schedule
+    from steepest import rules, schedule, wrap
     from steepest.errors import UserError
     from steepest.evidence import Evidence
     from steepest.recipe import Recipe
@@ -16,7 +16,18 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Evidence", "Recipe", "Run", "UserError", "__version__", "fit", "resume", "rules", "schedule"]
+__all__ = [
+    "Evidence",
+    "Recipe",
+    "Run",
+    "UserError",
+    "__version__",
+    "fit",
+    "resume",
+    "rules",
+    "schedule",
+    "wrap",
+]
 
 _HOMES = {
     "Evidence": "steepest.evidence",
@@ -32,7 +43,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
-    elif name in ("rules", "schedule"):
+    elif name in ("rules", "schedule", "wrap"):
         value = import_module(f"steepest.{name}")
     elif name == "__version__":
         value = import_module("importlib.metadata").version("steepest")

@@ -10,6 +10,10 @@ class UserError(ValueError):
     exit_code = 2
 
 
+class UnsupportedGradient(UserError, RuntimeError):
+    """A gradient that no rule can use: sparse, of whole numbers; torch raises RuntimeError for these."""
+
+
 class MissingExtra(UserError, ImportError):
     """An optional package is needed and not installed; the sentence holds the command that installs it."""
 

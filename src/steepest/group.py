@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from steepest.errors import UserError, did_you_mean
 
@@ -25,6 +26,13 @@ def split(names: Sequence[str], patterns: Sequence[str]) -> list[list[str]]:
         if not claimed:
             raise UserError(_nothing_claimed(pattern, names))
     return groups
+
+
+def first_match(names: Iterable[str], by_pattern: Mapping[str, Any], otherwise: Any) -> dict[str, Any]:
+    """For each name what belongs to the first pattern that it fits."""
+    claims = split(list(names), list(by_pattern))
+    values = [*by_pattern.values(), otherwise]
+    return {name: value for claimed, value in zip(claims, values, strict=True) for name in claimed}
 
 
 def no_decay(name: str, shape: Sequence[int], module_kind: str) -> bool:

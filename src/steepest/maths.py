@@ -34,6 +34,7 @@ def _where(condition: bool, a: float, b: float) -> float:
 
 HOST = SimpleNamespace(
     abs=abs,
+    cos=math.cos,
     exp=math.exp,
     expm1=math.expm1,
     log=_log,
@@ -43,19 +44,20 @@ HOST = SimpleNamespace(
     sqrt=math.sqrt,
     where=_where,
 )
-"""`xp` for once-a-step arithmetic: Python floats, hence float64."""
+"""`xp` for once-a-step arithmetic: Python floats, hence float64. cos is there for schedules alone."""
 
 
 WHOLE_VOCABULARY = (
-    "sum", "mean", "max", "reshape", "swapaxes", "stack", "triu", "tril",
+    "sum", "mean", "max", "reshape", "swapaxes", "stack", "triu", "tril", "argsort", "take", "addmm",
     "zeros", "eye", "eigh", "qr", "svd", "solve_triangular", "normal", "cond",
 )  # fmt: skip
 """What rules that see whole arrays may call on `xp` besides, as the array API means it:
 
 sum, mean, max(x, axis=None | int | tuple, keepdims=False); reshape(x, shape); swapaxes(x, a, b);
-stack(arrays, axis=0); triu(x); tril(x); zeros(shape, like=x); eye(n, like=x); eigh(x) → (values, vectors);
-qr(x) → (q, r), reduced; svd(x) → (u, s, vh), reduced; solve_triangular(a, b, lower=False) → a⁻¹b;
-normal(shape, seed, t, like=x) → standard normal numbers, the same for the same (seed, t) in one engine;
+stack(arrays, axis=0); triu(x); tril(x); argsort(x) along the last axis; take(x, indices, axis), indices in a row;
+addmm(c, a, b, beta=1, alpha=1) → beta·c + alpha·a@b; zeros(shape, like=x); eye(n, like=x); eigh(x) → (values,
+vectors); qr(x) → (q, r), reduced; svd(x) → (u, s, vh), reduced; solve_triangular(a, b, lower=False) → a⁻¹b;
+normal(shape, seed, t, like=x) → standard normal numbers, of (seed, t) alone where t is no traced number;
 cond(condition, f, g, *arrays) → f(*arrays) or g(*arrays). `like` gives dtype and device."""
 
 
@@ -69,3 +71,8 @@ def debias(xp: Any, beta: Any, t: Any) -> Any:
 
     Written -expm1(t·log β): 1 - β**t loses half its digits in float32, where a framework traces t."""
     return -xp.expm1(t * xp.log(beta))
+
+
+def unless_zero(xp: Any, x: Any) -> Any:
+    """A number to divide by: 1 in place of 0. NaN stays."""
+    return xp.where(x == 0, 1.0, x)

@@ -6,6 +6,7 @@ Every setting has its one default here; the command line, `fit`, the docs and re
 from __future__ import annotations
 
 import json
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -104,7 +105,7 @@ class Recipe(BaseModel):
     l1: float = Field(0.0, ge=0, description="weight of Σ|w| in the loss")
     l2: float = Field(0.0, ge=0, description="weight of ½Σw² in the loss")
     rule: Name = Field("adamw", description="update rule: adamw, sgd, momentum, lion, …")
-    hyper: dict[str, float] = Field({}, description="other hyperparameters of the rule")
+    hyper: dict[str, bool | int | float | str] = Field({}, description="other hyperparameters of the rule")
     lr: float | None = Field(None, ge=0, description="learning rate; none: the rule's own default")
     lr_scale: dict[str, float] = Field({}, description="pattern of parameter names → factor on the rate")
     weight_decay: float | None = Field(None, ge=0, description="weight decay; none: the rule's own default")
@@ -270,6 +271,8 @@ def _toml(value: Any) -> str:
         return "{" + ", ".join(f"{_quoted(k)} = {_toml(v)}" for k, v in pairs) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, cast("list[Any]", value))) + "]"
+    if value in (math.inf, -math.inf):
+        return str(value)  # which JSON has no word for
     return _quoted(value) if isinstance(value, str) else json.dumps(value)
 
 

@@ -3,17 +3,20 @@
 Any callable step → float is a schedule; those here are frozen, compare by value and check their numbers.
 One that descends over `total` steps has its peak in step 1, would reach its floor in step total + 1 and stays
 there: no update is wasted on a rate of zero. Nothing demands peak > floor: a momentum may go the other way.
+
+Each curve is written once, on an `xp` like the rules: on floats, and on steps that a framework traces.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Any
 
 from steepest.errors import UserError, did_you_mean
+from steepest.maths import HOST
 from steepest.quantity import Quantity
 
 QUANTITIES: dict[str, Quantity] = {
@@ -37,6 +40,9 @@ QUANTITIES: dict[str, Quantity] = {
 }
 """Every number of a schedule by name: meaning, unit, range."""
 
+_LAST_STEP = 2**31
+"""Steps are counted to here."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -50,7 +56,11 @@ class Schedule:
                 object.__setattr__(self, field.name, value)
 
     def __call__(self, step: int) -> float:
-        """The value in a step (1, 2, …); abstract."""
+        """The value in a step (1, 2, …)."""
+        return self.curve(HOST, step)
+
+    def curve(self, xp: Any, step: Any) -> Any:
+        """The same in the vocabulary of rules and xp.cos, where a step may be a traced number; abstract."""
         raise NotImplementedError
 
 
@@ -60,7 +70,7 @@ class Constant(Schedule):
 
     value: float
 
-    def __call__(self, step: int) -> float:
+    def curve(self, xp: Any, step: Any) -> Any:
         return self.value
 
 
@@ -72,8 +82,8 @@ class Step(Schedule):
     every: int
     factor: float = 0.1
 
-    def __call__(self, step: int) -> float:
-        return self.peak * self.factor ** ((step - 1) // self.every)
+    def curve(self, xp: Any, step: Any) -> Any:
+        return self.peak * _power(xp, self.factor, (step - 1) // self.every)
 
 
 @dataclass(frozen=True)
@@ -83,8 +93,8 @@ class Exponential(Schedule):
     peak: float
     factor: float
 
-    def __call__(self, step: int) -> float:
-        return self.peak * self.factor ** (step - 1)
+    def curve(self, xp: Any, step: Any) -> Any:
+        return self.peak * _power(xp, self.factor, step - 1)
 
 
 @dataclass(frozen=True)
@@ -96,8 +106,8 @@ class Polynomial(Schedule):
     power: float = 1.0
     floor: float = 0.0
 
-    def __call__(self, step: int) -> float:
-        x = min((step - 1) / self.total, 1.0)
+    def curve(self, xp: Any, step: Any) -> Any:
+        x = xp.minimum((step - 1) / self.total, 1.0)
         return _between(self.floor, self.peak, (1 - x) ** self.power)
 
 
@@ -111,8 +121,8 @@ class Cosine(Schedule):
     total: int
     floor: float = 0.0
 
-    def __call__(self, step: int) -> float:
-        return _half_wave(self.peak, self.floor, min((step - 1) / self.total, 1.0))
+    def curve(self, xp: Any, step: Any) -> Any:
+        return _half_wave(xp, self.peak, self.floor, xp.minimum((step - 1) / self.total, 1.0))
 
 
 @dataclass(frozen=True)
@@ -126,13 +136,15 @@ class WarmRestarts(Schedule):
     growth: int = 2
     floor: float = 0.0
 
-    def __call__(self, step: int) -> float:
+    def curve(self, xp: Any, step: Any) -> Any:
         x, length = step - 1, self.first
         if self.growth == 1:
-            x %= length
-        while x >= length:
-            x, length = x - length, length * self.growth
-        return _half_wave(self.peak, self.floor, x / length)
+            return _half_wave(xp, self.peak, self.floor, x % length / length)
+        start, begin, lasts = 0, 0, length
+        while begin < _LAST_STEP and (inside := x >= begin) is not False:
+            start, length = xp.where(inside, begin, start), xp.where(inside, lasts, length)
+            begin, lasts = begin + lasts, lasts * self.growth
+        return _half_wave(xp, self.peak, self.floor, (x - start) / length)
 
 
 @dataclass(frozen=True)
@@ -147,10 +159,10 @@ class Cyclic(Schedule):
     floor: float = 0.0
     shrink: float = 1.0
 
-    def __call__(self, step: int) -> float:
-        cycle, x = divmod(step - 1, self.up + self.down)
-        height = x / self.up if x < self.up else 1 - (x - self.up) / self.down
-        return _between(self.floor, self.peak, height * self.shrink**cycle)
+    def curve(self, xp: Any, step: Any) -> Any:
+        cycle, x = (step - 1) // (self.up + self.down), (step - 1) % (self.up + self.down)
+        height = xp.where(x < self.up, x / self.up, 1 - (x - self.up) / self.down)
+        return _between(self.floor, self.peak, height * _power(xp, self.shrink, cycle))
 
 
 @dataclass(frozen=True)
@@ -166,12 +178,12 @@ class OneCycle(Schedule):
     start_divisor: float = 25.0
     end_divisor: float = 1e4
 
-    def __call__(self, step: int) -> float:
-        x, last, start = min(step, self.total) - 1, self.total - 1, self.peak / self.start_divisor
+    def curve(self, xp: Any, step: Any) -> Any:
+        x, last, start = xp.minimum(step, self.total) - 1, self.total - 1, self.peak / self.start_divisor
         top = self.rise * self.total - 1
-        if x < top:
-            return _half_wave(start, self.peak, x / top)
-        return _half_wave(self.peak, start / self.end_divisor, (x - top) / (last - top))
+        rising = _half_wave(xp, start, self.peak, x / top) if top > 0 else start
+        falling = _half_wave(xp, self.peak, start / self.end_divisor, (x - top) / (last - top))
+        return xp.where(x < top, rising, falling)
 
 
 @dataclass(frozen=True)
@@ -184,9 +196,9 @@ class InverseSqrt(Schedule):
     peak: float
     warmup: int
 
-    def __call__(self, step: int) -> float:
+    def curve(self, xp: Any, step: Any) -> Any:
         turn = max(self.warmup, 1)
-        return self.peak * min(step / turn, math.sqrt(turn / step))
+        return self.peak * xp.minimum(step / turn, xp.sqrt(turn / step))
 
 
 @dataclass(frozen=True)
@@ -213,12 +225,11 @@ class WarmupStableDecay(Schedule):
     def _decay_from(self) -> int:
         return self.total - max(1, round(self.decay * self.total))
 
-    def __call__(self, step: int) -> float:
-        if step <= self.warmup:
-            return self.peak * (step / self.warmup)
+    def curve(self, xp: Any, step: Any) -> Any:
         start = self._decay_from
-        x = min(max(step - 1 - start, 0) / (self.total - start), 1.0)
-        return _between(self.peak, self.floor, x)
+        x = xp.minimum(xp.maximum(step - 1 - start, 0) / (self.total - start), 1.0)
+        rising = self.peak * (step / max(self.warmup, 1))
+        return xp.where(step <= self.warmup, rising, _between(self.peak, self.floor, x))
 
 
 @dataclass(frozen=True)
@@ -231,10 +242,9 @@ class WarmUp(Schedule):
     then: Callable[[int], float]
     warmup: int
 
-    def __call__(self, step: int) -> float:
-        if step <= self.warmup:
-            return self.then(1) * (step / self.warmup)
-        return self.then(step - self.warmup)
+    def curve(self, xp: Any, step: Any) -> Any:
+        value = valued(self.then, xp, xp.maximum(step - self.warmup, 1))
+        return xp.where(step <= self.warmup, value * (step / max(self.warmup, 1)), value)
 
 
 @dataclass(frozen=True)
@@ -252,18 +262,30 @@ class Join(Schedule):
                 f"got {len(self.parts)} parts and the ends {self.ends!r}."
             )
 
-    def __call__(self, step: int) -> float:
-        part = bisect_left(self.ends, step)
-        return self.parts[part](step - (self.ends[part - 1] if part else 0))
+    def curve(self, xp: Any, step: Any) -> Any:
+        value = valued(self.parts[0], xp, step)
+        for part, end in zip(self.parts[1:], self.ends, strict=True):
+            value = xp.where(step > end, valued(part, xp, xp.maximum(step - end, 1)), value)
+        return value
 
 
-def _between(start: float, end: float, x: float) -> float:
+def valued(schedule: Callable[[Any], Any], xp: Any, step: Any) -> Any:
+    """What a schedule says of a step on `xp`; any other function is called with the step alone."""
+    return schedule.curve(xp, step) if isinstance(schedule, Schedule) else schedule(step)
+
+
+def _between(start: float, end: float, x: Any) -> Any:
     # Exact at either end, as start + x(end - start) is not: a peak is the peak that was asked for.
     return (1 - x) * start + x * end
 
 
-def _half_wave(start: float, end: float, x: float) -> float:
-    return _between(start, end, (1 - math.cos(math.pi * x)) / 2)
+def _half_wave(xp: Any, start: float, end: float, x: Any) -> Any:
+    return _between(start, end, (1 - xp.cos(math.pi * x)) / 2)
+
+
+def _power(xp: Any, factor: float, n: Any) -> Any:
+    # A traced step is a float32: factor**n would be off by n roundings of the factor, this by one of n·log.
+    return factor**n if isinstance(n, int | float) else xp.exp(n * math.log(factor))
 
 
 def _one_cycle(peak: float, total: int, warmup: int) -> Schedule:

@@ -16,7 +16,7 @@ def sgd_of(*weights: torch.Tensor) -> RuleOptimizer:
 
 
 def engine_of(optimizer: RuleOptimizer) -> str:
-    return type(optimizer._plans[0].parts[0].engine).__name__
+    return type(optimizer._plan.families[0].engines[0]).__name__
 
 
 def test_a_weight_with_strides_moves_and_its_neighbours_stay() -> None:
@@ -77,7 +77,8 @@ def test_a_freed_storage_is_not_touched() -> None:
     optimizer = sgd_of(weight, other)
     optimizer.step()
     weight.untyped_storage().resize_(0)
-    assert not optimizer._plans[0].fits(SGD, [weight, other], [weight.grad, other.grad])
+    plan = optimizer._plan
+    assert not plan.fits(plan.forms, [[weight, other]], [weight.grad, other.grad], {})
     assert not on_numba.plain(weight, weight)
 
 
@@ -87,7 +88,7 @@ def test_weights_that_overlap_move_one_after_the_other() -> None:
     first.grad, second.grad = torch.ones(20), torch.ones(20)
     optimizer = sgd_of(first, second)
     optimizer.step()
-    assert engine_of(optimizer) == "_Leaves"
+    assert engine_of(optimizer) == "Leaves"
     assert torch.equal(memory, -LR * torch.tensor([1.0] * 10 + [2.0] * 10 + [1.0] * 10))
 
 
@@ -97,7 +98,7 @@ def test_a_gradient_inside_the_weights_is_read_before_it_is_written() -> None:
     optimizer = sgd_of(weight)
     expected = memory[:30] - LR * memory[10:]
     optimizer.step(gradients=[memory[10:]])
-    assert engine_of(optimizer) == "_Leaves"
+    assert engine_of(optimizer) == "Leaves"
     torch.testing.assert_close(weight.detach(), expected)
 
 

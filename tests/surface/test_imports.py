@@ -1,8 +1,10 @@
 """What an import costs and what it brings in."""
 
 import json
+import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -19,7 +21,7 @@ HEAVY = {
     "polars",
     "pandas",
 }
-HEAVY |= {"matplotlib", "safetensors", "jax", "keras", "tensorflow"}
+HEAVY |= {"matplotlib", "safetensors", "jax", "optax", "keras", "tensorflow"}
 
 LIGHT = ["rule", "maths", "errors", "evidence", "folder", "rules", "gradient", "group", "schedule"]
 
@@ -34,10 +36,22 @@ assert isinstance(st.Run, type) and isinstance(st.Recipe, type)
 """
 
 
+FACES = {
+    "torch": {"jax", "optax", "keras", "tensorflow"},
+    "optax": {"torch", "numba", "keras", "tensorflow"},
+    "keras": {"torch", "numba", "optax", "tensorflow"},
+}
+"""Each face, and the frameworks of the others. Keras has JAX for a backend here."""
+
+
 def run(program: str, *flags: str) -> str:
     """What a fresh interpreter prints; fails the test where it fails."""
     done = subprocess.run(
-        [sys.executable, *flags, "-c", program], capture_output=True, text=True, timeout=120
+        [sys.executable, *flags, "-c", program],
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -58,6 +72,13 @@ def test_the_ground_floors_import_no_framework(name: str) -> None:
     assert heavy_modules_after(f"import steepest.{name}") == set()
 
 
+@pytest.mark.parametrize("face", FACES)
+def test_a_face_brings_in_no_other_framework(face: str) -> None:
+    if find_spec(face) is None:
+        pytest.skip(f"{face} is not installed")
+    assert heavy_modules_after(f"import steepest.{face}") & FACES[face] == set()
+
+
 def test_the_command_line_starts_without_a_framework() -> None:
     assert heavy_modules_after("import steepest.cli") <= {"typer", "rich"}
 
@@ -67,5 +88,6 @@ def test_importing_the_package_takes_under_a_tenth_of_a_second() -> None:
     assert min(float(run(program)) for _ in range(5)) <= 0.1
 
 
+@pytest.mark.skipif(not all(map(find_spec, ("optax", "keras"))), reason="optax or Keras is not installed")
 def test_every_module_imports_and_no_module_hides_a_public_function() -> None:
     run(IMPORT_ALL, "-W", "error")

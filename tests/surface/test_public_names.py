@@ -1,16 +1,38 @@
 """The names that people write in their programs; a change here is a change to them."""
 
 import pytest
+import torch
 
 import steepest as st
 import steepest.torch
 
-PUBLIC = ["Evidence", "Recipe", "Run", "UserError", "__version__", "fit", "resume", "rules", "schedule"]
+PUBLIC = [
+    "Evidence",
+    "Recipe",
+    "Run",
+    "UserError",
+    "__version__",
+    "fit",
+    "resume",
+    "rules",
+    "schedule",
+    "wrap",
+]
 
-FACE = {
-    *("SGD", "Adagrad", "RMSprop", "Adadelta", "Adam", "AdamW", "Adamax", "NAdam", "Lion"),
-    *("RuleOptimizer", "optimizer", "loop"),
+TORCHS = {
+    *("ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "LBFGS", "Muon", "NAdam"),
+    *("RAdam", "RMSprop", "Rprop", "SGD", "SparseAdam"),
 }
+FACE = (
+    TORCHS
+    | {rule.__name__ for rule in st.rules.RULES}
+    | {
+        "RuleOptimizer",
+        "in_backward",
+        "loop",
+        "optimizer",
+    }
+)
 
 
 def test_the_list_of_public_names_is_frozen() -> None:
@@ -33,6 +55,11 @@ def test_functions_are_functions_and_modules_are_modules() -> None:
 def test_an_unknown_name_is_an_attribute_error_that_lists_the_known() -> None:
     with pytest.raises(AttributeError, match=r"has no attribute 'fitt'; it has .*\bfit\b"):
         st.fitt  # noqa: B018
+
+
+def test_the_face_for_own_loops_holds_every_class_of_torch() -> None:
+    theirs = {name for name in dir(torch.optim) if isinstance(getattr(torch.optim, name), type)}
+    assert theirs - {"Optimizer"} == TORCHS
 
 
 def test_the_face_for_own_loops_holds_its_names() -> None:

@@ -9,6 +9,7 @@ from steepest import rules
 from steepest.engine import kernel_cache, on_numba
 from steepest.engine.inline import NotInlinable
 from steepest.engine.kernel_source import source
+from steepest.engine.memory import Memory, layout
 from steepest.engine.optimizer import RuleOptimizer
 from steepest.rule import Number, Rule
 
@@ -49,13 +50,17 @@ class Branching(Rule):
         return (-g,)
 
 
+def text_of(rule: Rule) -> str:
+    return source(rule, torch.float32, layout(type(rule), Memory(), torch.float32))
+
+
 def moved(rule: Rule, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, str]:
     weight = torch.nn.Parameter(torch.linspace(-2, 2, 41, dtype=dtype))
     optimizer = RuleOptimizer([weight], rule)
     for sign in (1.0, -0.5, 2.0):
         weight.grad = sign * torch.linspace(-1, 1.5, 41, dtype=dtype)
         optimizer.step()
-    return weight.detach(), type(optimizer._plans[0].parts[0].engine).__name__
+    return weight.detach(), type(optimizer._plan.families[0].engines[0]).__name__
 
 
 def test_the_whole_vocabulary_is_inlined(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,15 +68,15 @@ def test_the_whole_vocabulary_is_inlined(monkeypatch: pytest.MonkeyPatch) -> Non
     assert engine == "Table"
     monkeypatch.setattr(on_numba, "table", lambda *_: None)
     plain, engine = moved(Wordy())
-    assert engine == "_Leaves"
+    assert engine == "Leaves"
     torch.testing.assert_close(compiled, plain, rtol=0, atol=1e3 * torch.finfo(torch.float64).eps)
 
 
 def test_what_is_beyond_the_vocabulary_runs_on_the_plain_engine() -> None:
     with pytest.raises(NotInlinable, match="no assignment"):
-        source(Branching(), "float32")
+        text_of(Branching())
     weight, engine = moved(Branching())
-    assert engine == "_Leaves"
+    assert engine == "Leaves"
     assert torch.isfinite(weight).all()
 
 
@@ -81,11 +86,11 @@ def test_a_file_that_changed_after_its_import_is_not_compiled(monkeypatch: pytes
         lambda _: "def direction(xp, k, w, g):\n    return (-g,)\n",
     )
     with pytest.raises(NotInlinable, match="changed since"):
-        source(rules.SGD(), "float32")
+        text_of(rules.SGD())
 
 
 def test_literals_and_constants_have_the_dtype_of_the_weight() -> None:
-    text = source(rules.Lion(), "float32")
+    text = text_of(rules.Lion())
     assert "from numba import float32 as T" in text
     assert "T(1.0)" in text
     assert "k_c1 = T(k[" in text

@@ -14,7 +14,7 @@ recipes = st.builds(
     target=st.none() | st.lists(texts.filter(lambda t: t.lower() not in ("none", "off")), max_size=3),
     scale=st.sampled_from(["standard", "minmax", None]),
     hidden=st.lists(st.integers(1, 1000), max_size=4),
-    hyper=st.dictionaries(texts, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
+    hyper=st.dictionaries(texts, st.floats(allow_nan=False), max_size=3),
     lr=st.none() | st.floats(0, 10),
     batch_size=st.integers(1, 10**6) | st.just("full"),
     guard=st.booleans(),

@@ -135,7 +135,7 @@ def test_a_range_is_written_as_in_mathematics(quantity: Quantity, written: str) 
 @pytest.mark.parametrize("method", [Quantity("x").number, Quantity("x").count])
 @pytest.mark.parametrize("bad", [-1, math.inf, math.nan, "1", True, None, [1]])
 def test_a_quantity_is_a_finite_number_in_its_range(method: Callable[..., float], bad: Any) -> None:
-    with pytest.raises(UserError, match=r"^size must .* in \[0, ∞\), got .* It is x \(no unit\)\.$"):
+    with pytest.raises(UserError, match=r"^size must .* in \[0, ∞\), got .* It is x \(no unit\)\."):
         method("size", bad)
 
 
@@ -143,3 +143,54 @@ def test_a_count_is_whole() -> None:
     assert Quantity("x").count("size", 3.0) == 3
     with pytest.raises(UserError, match=r"size must be a whole number in \[0, ∞\), got 2\.5"):
         Quantity("x").count("size", 2.5)
+
+
+@pytest.mark.parametrize(
+    ("knob", "given", "meant"),
+    [
+        ("beta1", 1.9, "0.9"),
+        ("beta1", 90, "0.9"),
+        ("beta1", -0.9, "0.9"),
+        ("beta1", "0.9", "0.9"),
+        ("beta2", 999, "0.999"),
+        ("beta2", 99.9, "0.999"),
+        ("beta2", 1.9999999, "0.9999999"),
+        ("eps", -1e-8, "1e-08"),
+        ("eps", "1e-8", "1e-08"),
+        ("lr", np.float32(-0.5), "0.5"),
+    ],
+)
+def test_what_was_meant_is_guessed_where_it_is_plain(knob: str, given: Any, meant: str) -> None:
+    with pytest.raises(UserError, match=rf" Did you mean {meant}\?$"):
+        rules.AdamW(**{knob: given})
+
+
+@pytest.mark.parametrize("given", [1.0, math.nan, math.inf, None, True, "much", [0.9, 0.99]])
+def test_what_was_meant_is_not_guessed_where_it_is_not_plain(given: Any) -> None:
+    with pytest.raises(UserError, match=r"got .* It is .*\(per step\)\.$"):
+        rules.AdamW(beta2=given)
+
+
+def test_a_count_is_not_guessed_to_be_a_fraction() -> None:
+    with pytest.raises(UserError, match=r"got 2\.5\. It is x \(no unit\)\.$"):
+        Quantity("x").count("size", 2.5)
+
+
+@pytest.mark.parametrize(
+    ("knob", "reason"), [("lr", "Rules descend already"), ("weight_decay", "It pulls towards zero already")]
+)
+def test_a_sign_that_is_there_already_is_named(knob: str, reason: str) -> None:
+    with pytest.raises(UserError, match=rf"{reason}\. Did you mean 0\.1\?$"):
+        rules.AdamW(**{knob: -0.1})
+    with pytest.raises(UserError, match=rf"{reason}\.$"):
+        rules.AdamW(**{knob: -math.inf})
+
+
+@pytest.mark.parametrize(
+    ("quantity", "end"), [(Quantity("x", high=1, closed=True), 1), (Quantity("x", closed=True), math.inf)]
+)
+def test_a_closed_range_holds_its_end(quantity: Quantity, end: float) -> None:
+    assert quantity.range.endswith("]")
+    assert quantity.number("size", end) == end
+    with pytest.raises(UserError, match="must lie in"):
+        quantity.number("size", math.nan)

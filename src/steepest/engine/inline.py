@@ -118,6 +118,9 @@ class Body:
         left = self.number(node.left, names, function)
         if isinstance(node.op, ast.Pow) and isinstance(node.right, ast.Constant):
             return f"({left} ** {node.right.value!r})"
+        if isinstance(node.op, ast.Pow):  # the compiler takes the choice, the same for all i, out of the loop
+            x, power = self.bind(left), self.number(node.right, names, function)
+            return f"(math.sqrt({x}) if {power} == T(0.5) else {x} ** {power})"
         return f"({left} {_operator(node.op)} {self.number(node.right, names, function)})"
 
     def _Compare(self, node: ast.Compare, names: dict[str, Any], function: Any) -> str:
@@ -160,16 +163,18 @@ def _named(tree: ast.FunctionDef, arguments: Sequence[Any]) -> dict[str, Any]:
 
 
 def _unpacked(target: ast.Tuple, values: Sequence[str]) -> dict[str, Any]:
-    """The values by the names of a tuple that is assigned to, of which the last may be starred."""
-    *first, last = target.elts
-    names: dict[str, Any] = {}
-    if isinstance(last, ast.Starred):
-        names[ast.unparse(last.value)] = list(values[len(first) :])
-    else:
-        first.append(last)
-    if len(values) < len(first) or (len(values) > len(first) and not names):
+    """The values by the names of a tuple that is assigned to, of which one may be starred."""
+    starred = [place for place, element in enumerate(target.elts) if isinstance(element, ast.Starred)]
+    spare = len(values) - (len(target.elts) - len(starred))
+    if spare < 0 or (spare > 0 and not starred):
         raise NotInlinable(f"{len(values)} values do not unpack to {ast.unparse(target)!r}")
-    return names | dict(zip(map(ast.unparse, first), values, strict=False))
+    rest, names = list(values), {}
+    for element in target.elts:
+        if isinstance(element, ast.Starred):
+            names[ast.unparse(element.value)], rest = rest[:spare], rest[spare:]
+        else:
+            names[ast.unparse(element)] = rest.pop(0)
+    return names
 
 
 def _definition(function: Any) -> ast.FunctionDef:

@@ -1,4 +1,4 @@
-"""What Numba has no word for: memory that does not overlap, a shared counter, a call by address."""
+"""What Numba has no word for: memory that does not overlap, addresses, a shared counter, a call by address."""
 
 from __future__ import annotations
 
@@ -22,6 +22,17 @@ def assume_apart(typing_context: Any) -> Any:
         return context.get_dummy_value()
 
     return types.none(), generate
+
+
+@intrinsic
+def pointer(typing_context: Any, address: Any, dtype: Any) -> Any:
+    """An address as a pointer to numbers of a dtype."""
+    kind = types.CPointer(dtype.instance_type)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(kind))
+
+    return kind(types.int64, dtype), generate
 
 
 @intrinsic

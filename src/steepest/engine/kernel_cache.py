@@ -26,7 +26,7 @@ Kernel: TypeAlias = Any
 ARGUMENTS = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 SIGNATURE = """@cfunc(
     types.void(
-        types.CPointer(types.CPointer(T)), types.CPointer(types.int64), types.int64, types.int64,
+        types.CPointer(types.int64), types.CPointer(types.int64), types.int64, types.int64,
         types.CPointer(types.float64),
     ),
     cache=CACHED,
@@ -64,8 +64,9 @@ def _compiled(name: str, source: str, arguments: tuple[Any, ...]) -> Kernel:
 def digest(source: str) -> str:
     """What tells kernels apart: their source, which holds the rule, and everything that compiles it."""
     versions = (numba.__version__, llvmlite.__version__, np.__version__, platform.python_version())
-    words = Path(intrinsics.__file__).read_text()
-    return hashlib.sha256("\n".join([source, words, *versions]).encode()).hexdigest()[:24]
+    house = Path(intrinsics.__file__).parent
+    words = [(house / name).read_text() for name in ("intrinsics.py", "words.py", "bits.py", "formats.py")]
+    return hashlib.sha256("\n".join([source, *words, *versions]).encode()).hexdigest()[:24]
 
 
 def _from_disk(name: str, source: str) -> ModuleType | None:

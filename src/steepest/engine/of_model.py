@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from steepest import rules
+from steepest.engine.hidden import hidden, kind, takes_all
 from steepest.engine.optimizer import RuleOptimizer
 from steepest.errors import UserError
-from steepest.group import no_decay, split
+from steepest.group import first_match, no_decay
 from steepest.rule import Rule
 
 
@@ -20,41 +21,81 @@ def optimizer(
     rule: Rule | str,
     groups: Mapping[str, Rule | str] | None = None,
     *,
+    rest: Rule | str | None = None,
     decay_all: bool = False,
     lr_scale: Mapping[str, float] | None = None,
+    moments: str | Mapping[str, str] = "float32",
+    rounding: str = "nearest",
+    average: float | None = None,
+    seed: int = 0,
 ) -> RuleOptimizer:
     """A RuleOptimizer of the model's trainable weights, each under its name.
 
-    rule: a Rule or the name of one.
+    rule: a Rule or the name of one. A rule of matrices, such as Muon, is given the hidden ones.
     groups: patterns of names → rules, as in {"embed*|head*|*bias": "adamw"}; the first that fits.
+    rest: the rule of what a rule of matrices is not given: embeddings, the last layer, biases, norms. Without
+    it AdamW with that rule's weight decay and its rate, times the factor that is usual (`Rule.beside`).
     decay_all: let weight decay pull biases, norms and embeddings too.
-    lr_scale: patterns of names → factors of the learning rate; the first that fits."""
+    lr_scale: patterns of names → factors of the learning rate; the first that fits.
+    moments, rounding, average, seed: how weights and state are kept, see Memory; moments also by patterns of
+    names, as in {"embed*": "8bit"}, the first that fits; "float32" where none does."""
     trainable = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if not trainable:
         raise UserError("The model has no weight to train: all are frozen, or there are none.")
-    chosen = _first_match(trainable, groups or {}, rule)
-    factors = _first_match(trainable, lr_scale or {}, 1.0)
     main = _as_rule(rule)
-    made: dict[tuple[Rule, float], dict[str, Any]] = {}
+    claimed = first_match(trainable, groups or {}, None)
+    free = {name: weight for name, weight in trainable.items() if claimed[name] is None}
+    parts = _parts(model, main, rest, free)
+    parts |= {name: _Part(_as_rule(own)) for name, own in claimed.items() if own is not None}
+    factors = first_match(trainable, lr_scale or {}, 1.0)
+    chosen = moments if isinstance(moments, str) else "float32"
+    kept = first_match(trainable, {} if isinstance(moments, str) else moments, chosen)
+    made: dict[tuple[_Part, float, str], dict[str, Any]] = {}
     for name, weight in trainable.items():
-        decays = decay_all or not no_decay(name, weight.shape, _kind(model, name))
-        own = main if chosen[name] is rule else _as_rule(chosen[name])
-        own = own if decays or not hasattr(own, "weight_decay") else replace(own, weight_decay=0.0)
-        group = made.setdefault((own, factors[name]), {"params": [], "rule": own, "lr_scale": factors[name]})
+        decays = decay_all or not no_decay(name, weight.shape, kind(model, name))
+        part = parts[name] if decays else parts[name].without_decay()
+        own = part.group(factors[name]) | {"moments": kept[name]}
+        group = made.setdefault((part, factors[name], kept[name]), own)
         group["params"].append((name, weight))
-    return RuleOptimizer(list(made.values()), main)
+    # The rate that is shown is that of the first group.
+    groups_made = sorted(made.values(), key=lambda group: type(group["rule"]) is not type(main))
+    return RuleOptimizer(groups_made, main, rounding=rounding, average=average, seed=seed)
 
 
-def _first_match(names: Mapping[str, Any], by_pattern: Mapping[str, Any], otherwise: Any) -> dict[str, Any]:
-    """For each name what belongs to the first pattern that it fits."""
-    claims = split(list(names), list(by_pattern))
-    values = [*by_pattern.values(), otherwise]
-    return {name: value for claimed, value in zip(claims, values, strict=True) for name in claimed}
+@dataclass(frozen=True)
+class _Part:
+    """What moves some of the weights: a rule, the factor of its rate, and what these weights are."""
+
+    rule: Rule
+    share: float = 1.0
+    name: str = ""
+
+    def without_decay(self) -> _Part:
+        decays = hasattr(self.rule, "weight_decay")
+        return replace(self, rule=replace(self.rule, weight_decay=0.0)) if decays else self
+
+    def group(self, factor: float) -> dict[str, Any]:
+        own = {"part": self.name} if self.name else {}
+        return {"params": [], "rule": self.rule, "lr_scale": factor * self.share} | own
+
+
+def _parts(
+    model: torch.nn.Module, main: Rule, rest: Rule | str | None, weights: Mapping[str, torch.Tensor]
+) -> dict[str, _Part]:
+    """What moves each of the weights that no pattern claims."""
+    if takes_all(main):
+        if rest is not None:
+            raise UserError(f"{type(main).__name__} moves weights of every shape: there is no rest.")
+        return dict.fromkeys(weights, _Part(main))
+    matrices = hidden(model, main, weights) if weights else set()
+    others = _beside(main) if rest is None else _Part(_as_rule(rest), name="the rest")
+    return {name: _Part(main, name="hidden matrices") if name in matrices else others for name in weights}
+
+
+def _beside(main: Rule) -> _Part:
+    rule = rules.AdamW(lr=main.lr, weight_decay=getattr(main, "weight_decay", 0.0))
+    return _Part(rule, type(main).beside, "the rest")
 
 
 def _as_rule(rule: Rule | str) -> Rule:
     return rules.named(rule) if isinstance(rule, str) else rule
-
-
-def _kind(model: torch.nn.Module, name: str) -> str:
-    return type(model.get_submodule(name.rpartition(".")[0])).__name__

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -30,18 +31,36 @@ _SAME = (
 
 
 def _normal(shape: tuple[int, ...], seed: int, t: int, like: Any) -> Any:
-    draw = np.random.Generator(np.random.Philox(key=[seed, int(t)]))
-    return draw.standard_normal(shape).astype(like.dtype)
+    return normal(shape, seed, t).astype(like.dtype)
+
+
+def normal(shape: tuple[int, ...], seed: int, t: int) -> Array:
+    """Standard normal numbers that depend on (seed, t) alone."""
+    return np.random.Generator(np.random.Philox(key=[seed, int(t)])).standard_normal(shape)
+
+
+def _of_numbers(decompose: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A decomposition that gives NaN where its matrix holds NaN or ∞, instead of an error."""
+
+    def parts(x: Any) -> Any:
+        if np.isfinite(x).all():
+            return decompose(x)
+        return tuple(part + np.nan for part in decompose(np.zeros_like(x)))
+
+    return parts
 
 
 NUMPY = SimpleNamespace(
     **{name: getattr(np, name) for name in (*VOCABULARY, *_SAME)},
     zeros=lambda shape, like: np.zeros(shape, like.dtype),
     eye=lambda n, like: np.eye(n, dtype=like.dtype),
-    eigh=np.linalg.eigh,
+    eigh=_of_numbers(np.linalg.eigh),
     qr=np.linalg.qr,
-    svd=lambda x: np.linalg.svd(x, full_matrices=False),
+    svd=_of_numbers(partial(np.linalg.svd, full_matrices=False)),
     solve_triangular=lambda a, b, lower=False: np.linalg.solve(a, b),
+    argsort=lambda x: np.argsort(x, axis=-1, kind="stable"),
+    take=np.take,
+    addmm=lambda c, a, b, beta=1.0, alpha=1.0: beta * c + alpha * (a @ b),
     normal=_normal,
     cond=lambda condition, f, g, *arrays: f(*arrays) if condition else g(*arrays),
 )
@@ -79,12 +98,17 @@ def step_all(
     rows = [[np.asarray(array, np.float64) for array in row] for row in arrays]
     sizes, sums = _measured(rule, t, rows, shared)
     made = [rule.constants(HOST, t, own, n, total) for own, n, total in zip(shared, sizes, sums, strict=True)]
-    moved = [rule.update(NUMPY, k, *row) for (k, _), row in zip(made, rows, strict=True)]
+    moved = [_moved(rule, k, row) for (k, _), row in zip(made, rows, strict=True)]
     return [tuple(row) for row in moved], [own for _, own in made]
 
 
+def _moved(rule: Rule, k: Any, row: Sequence[Array]) -> Sequence[Array]:
+    """(w, *slots) after the update; a weight without elements stays, for a mean of nothing is no number."""
+    return rule.update(NUMPY, k, *row) if row[0].size else [row[0], *row[2 + len(rule.reads) :]]
+
+
 def _measured(rule: Rule, t: int, rows: Any, shared: Any) -> tuple[list[int], list[tuple[float, ...]]]:
-    """For each weight the number of elements that its sums run over, and the sums."""
+    """For each weight the number of elements that its sums run over, at least 1, and the sums."""
     sizes = [row[0].size for row in rows]
     if not rule.sums:
         return sizes, [()] * len(rows)
@@ -94,6 +118,6 @@ def _measured(rule: Rule, t: int, rows: Any, shared: Any) -> tuple[list[int], li
         addends = rule.addends(NUMPY, k, *row)
         each.append(tuple(float(np.sum(np.broadcast_to(x, row[0].shape))) for x in addends))
     if rule.scope == "weight":
-        return sizes, each
+        return [size or 1 for size in sizes], each
     total = tuple(map(sum, zip(*each, strict=True)))
-    return [sum(sizes)] * len(rows), [total] * len(rows)
+    return [sum(sizes) or 1] * len(rows), [total] * len(rows)

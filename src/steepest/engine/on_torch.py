@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
+from steepest.engine import memory
+from steepest.engine.memory import Layout
+from steepest.engine.rounding import Draws
+from steepest.engine.torch_arrays import WHOLE
+from steepest.errors import UserError
 from steepest.maths import HOST, VOCABULARY
 from steepest.rule import Rule
 
@@ -26,7 +33,8 @@ def _of_two(name: str) -> Callable[[Any, Any], Any]:
         like = a if isinstance(a, torch.Tensor) else b
         if not isinstance(like, torch.Tensor):
             return on_floats(a, b)
-        return on_tensors(torch.as_tensor(a).to(like), torch.as_tensor(b).to(like))
+        # A float by way of torch's default dtype would come out of float32, rounded.
+        return on_tensors(*(torch.as_tensor(x, dtype=like.dtype, device=like.device) for x in (a, b)))
 
     return operation
 
@@ -37,8 +45,11 @@ def _sign(x: Any) -> Any:
 
 
 def _where(condition: Any, a: Any, b: Any) -> Any:
-    chosen = torch.where if isinstance(condition, torch.Tensor) else HOST.where
-    return chosen(condition, a, b)
+    if not isinstance(condition, torch.Tensor):
+        return HOST.where(condition, a, b)
+    if not isinstance(a, torch.Tensor) and not isinstance(b, torch.Tensor):
+        a = torch.tensor(a, dtype=torch.float64, device=condition.device)  # of two floats torch makes float32
+    return torch.where(condition, a, b)
 
 
 TORCH = SimpleNamespace(
@@ -50,8 +61,9 @@ TORCH = SimpleNamespace(
     zeros_like=torch.zeros_like,
     ones_like=torch.ones_like,
     full_like=torch.full_like,
+    **WHOLE,
 )
-"""`xp` for tensors: the closed vocabulary of rules, mixed with floats as they please."""
+"""`xp` for tensors: the closed vocabulary of rules, mixed with floats; and that of whole arrays."""
 
 
 def real(x: torch.Tensor) -> torch.Tensor:
@@ -66,20 +78,100 @@ def wide(x: torch.Tensor) -> torch.Tensor:
 
 def start(rule: Rule, w: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The slots of a weight before its first update."""
+    if rule.whole and w.is_complex():
+        raise UserError(
+            f"{type(rule).__name__} moves real weights only; one of shape {tuple(w.shape)} is complex. "
+            "Give it a rule of its own that goes by elements, such as AdamW."
+        )
     with torch.no_grad():
         slots = rule.init(TORCH, wide(real(w.detach())))
         return tuple(torch.view_as_complex(slot) for slot in slots) if w.is_complex() else tuple(slots)
 
 
-def update(
-    rule: Rule, k: Any, w: torch.Tensor, g: torch.Tensor, slots: Sequence[torch.Tensor], scale: float
-) -> None:
-    """One update of one weight in place, from `scale` times its gradient. g is not written."""
-    w = real(w.detach())
-    g = real(g.detach()).to(w.device, wide(w).dtype)
-    g = g if scale == 1.0 else scale * g
-    slots = [real(slot) for slot in slots]
-    moved, *new = rule.update(TORCH, k, wide(w), g, *slots)
-    w.copy_(moved)
-    for old, value in zip(slots, new, strict=True):
-        old.copy_(value)
+class Leaf(NamedTuple):
+    """One weight in one step: the gradient and what its rule reads besides, all that it keeps, and the rule with
+    its constants, the factor of the gradient and the numbers of `Memory`."""
+
+    layout: Layout
+    w: torch.Tensor
+    inputs: Sequence[torch.Tensor]
+    kept: Sequence[torch.Tensor]
+    place: int
+    rule: Rule
+    k: Any
+    scale: float
+    numbers: Sequence[float]
+
+
+def update(leaf: Leaf) -> None:
+    """One update of one weight in place; what is only read is not written."""
+    if not leaf.w.numel():
+        return  # sums and means of nothing are no numbers
+    w, kept = real(leaf.w.detach()), [real(x) for x in leaf.kept]
+    moved, *new = leaf.rule.update(TORCH, leaf.k, *_arrays(leaf, w, kept))
+    share = leaf.numbers[0] if leaf.numbers else 0.0
+    memory.store(leaf.layout, w, kept, moved, new, share, Draws(leaf.numbers, leaf.place))
+
+
+def sums(leaf: Leaf) -> list[float]:
+    """What the rule measures of one weight, summed in float64; nothing is written."""
+    w = real(leaf.w.detach())
+    addends = leaf.rule.addends(TORCH, leaf.k, *_arrays(leaf, w, [real(x) for x in leaf.kept]))
+    return [float(torch.as_tensor(x).expand(w.shape).sum(dtype=torch.float64)) for x in addends]
+
+
+def _arrays(leaf: Leaf, w: torch.Tensor, kept: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """(w, g, *reads, *slots) in the dtype and on the device of arithmetic."""
+    w, slots = memory.loaded(leaf.layout, w, kept)
+    g, *reads = (real(x.detach()).to(w.device, w.dtype) for x in leaf.inputs)
+    return [w, g if leaf.scale == 1.0 else leaf.scale * g, *reads, *slots]
+
+
+def _usable(x: torch.Tensor, w: torch.Tensor) -> bool:
+    kind = x.is_complex() if w.is_complex() else x.is_floating_point()
+    return kind and x.layout is torch.strided and x.shape == w.shape and x.device == w.device
+
+
+class Leaves:
+    """Weights that go through this engine, one after the other; with the interface of a kernel's table.
+
+    moments: for each weight the number of its set of constants. places: among all weights."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        weights: Sequence[torch.Tensor],
+        kept: Any,
+        moments: Sequence[int],
+        places: Sequence[int],
+    ) -> None:
+        self.layout, self.weights, self.moments = layout, weights, moments
+        self.slots, self.places = kept, places
+
+    def fits(self, inputs: Sequence[torch.Tensor]) -> bool:
+        """Keeps the gradients of all rows and, after them, each array that the rule reads besides.
+
+        False where one of them could not be used, as `plan` would say."""
+        count = len(self.weights)
+        self.inputs = [inputs[row::count] for row in range(count)]
+        return all(map(_usable, inputs, cycle(self.weights)))
+
+    def _rows(self, made: Sequence[tuple[Any, ...]]) -> Iterator[Leaf]:
+        columns: Any = zip(self.weights, self.inputs, self.slots, self.places, self.moments, strict=True)
+        for *own, moment in columns:
+            yield Leaf(self.layout, *own, *made[moment])
+
+    def total(self, made: Sequence[tuple[Any, ...]]) -> np.ndarray:
+        """For each row the sums of `rule.measure`, with what `run` is given, but for constants that need sums."""
+        with torch.no_grad():
+            return np.array([sums(leaf) for leaf in self._rows(made)])
+
+    def run(self, made: Sequence[tuple[Any, ...]], cleared: Sequence[torch.Tensor] | None = None) -> None:
+        """Update every weight once. cleared: the gradients, where they shall be 0 afterwards.
+
+        made: for each moment (rule, constants, factor of the gradients, numbers of `Memory`)."""
+        with torch.no_grad():
+            for leaf in self._rows(made):
+                update(leaf)
+            for gradient in cleared or ():
+                gradient.zero_()

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from itertools import chain
-from operator import attrgetter, is_, itemgetter
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from steepest.engine import by_name, saved, summary
+from steepest.engine import by_name, evaluate, passes, saved, summary
+from steepest.engine.entries import Entries
+from steepest.engine.groups import Groups
+from steepest.engine.in_backward import InBackward
+from steepest.engine.memory import Memory, split
+from steepest.engine.named_state import Names
 from steepest.engine.plan import Plan
 from steepest.engine.reduction import norm
-from steepest.engine.state import follow_schedules, group_of, values_in
+from steepest.engine.state import at_step, following, group_of
+from steepest.errors import UserError
 from steepest.rule import Rule
+from steepest.rules.shapes import refuse
 
 _gradient = attrgetter("grad")
 
@@ -31,67 +38,82 @@ def watched(optimizer: torch.optim.Optimizer) -> bool:
     )
 
 
-class _Made:
-    """The rule of a group as last made from the numbers in it."""
-
-    def __init__(self, template: Rule, group: dict[str, Any]) -> None:
-        self.template, self.numbers = template, template.numbers()
-        self.scheduled = any(callable(getattr(template, name)) for name in self.numbers)
-        names = dict.fromkeys(name if name in group else "betas" for name in self.numbers)
-        self.entries = itemgetter(*names, "params")
-        self.seen: tuple[Any, ...] = ()
-        self.factor = self.lr_scale = 0.0
-
-    def rule(self, factor: float, group: dict[str, Any]) -> Rule:
-        """The template with the group's values, its learning rate multiplied by factor and "lr_scale"."""
-        entries, lr_scale = self.entries(group), group.get("lr_scale", 1.0)
-        # The very same floats cannot have changed; a tensor may have been written to.
-        if factor != self.factor or lr_scale != self.lr_scale or not all(map(is_, entries, self.seen)):
-            numbers = dict(zip(self.numbers, values_in(self.numbers, group), strict=True))
-            numbers["lr"] *= factor * lr_scale
-            self.made, self.factor, self.lr_scale = replace(self.template, **numbers), factor, lr_scale
-            self.seen = entries if all(map(_fixed, entries[:-1])) else (None,)
-        return self.made
-
-
-def _fixed(entry: Any) -> bool:
-    """True where a hyperparameter cannot change without another object taking its place."""
-    return type(entry) is float or (type(entry) is tuple and all(map(_fixed, entry)))
-
-
 class RuleOptimizer(torch.optim.Optimizer):
     """Moves weights by a rule. Groups, state and checkpoints are torch.optim's; schedulers and hooks work.
 
     params: tensors, (name, tensor) pairs, or groups of them; a group may bring a "rule" of its own.
     factor: multiplies the learning rate of every group; 1 until somebody sets it.
+    evaluating: whether a block of `evaluate` is open.
+    updates_in_backward: what in_backward(optimizer) returned, while it lasts.
     steps:  updates so far; schedules in a rule are evaluated at steps + 1 and written into the group.
     defaults: the entries of param_groups, where these are not the rule's hyperparameters alone.
+    moments, rounding, average, seed: how weights and state are kept, see Memory; a group may bring its own.
     A group's "lr_scale" multiplies its learning rate, "maximize" turns its gradient round.
-    p.grad is never written to."""
+    p.grad is written to only where step(zero_grad=True) asks for it."""
 
-    def __init__(self, params: Iterable[Any], rule: Rule, defaults: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        params: Iterable[Any],
+        rule: Rule,
+        defaults: dict[str, Any] | None = None,
+        *,
+        moments: str = "float32",
+        rounding: str = "nearest",
+        average: float | None = None,
+        seed: int = 0,
+    ) -> None:
         self.rules: list[Rule] = []
+        self.memories: list[Memory] = []
+        self._memory = Memory(moments, rounding, average, seed)
         self.factor, self.steps = 1.0, 0
         self._rule = rule
-        self._made: dict[int, _Made] = {}
-        self._plans: dict[int, Plan] = {}
+        self._groups = Groups()
+        self._plan: Plan | None = None
         self._state_places: list[int] = []
+        self._otherwise: passes.Step | None = None
+        self.updates_in_backward: InBackward | None = None
+        self.evaluating = False
         super().__init__(params, group_of(rule) if defaults is None else defaults)
+        self.state = Entries(self.state)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add weights with hyperparameters, and perhaps a "rule", of their own."""
-        rule = param_group.get("rule")
-        own = {} if rule is None else group_of(rule)
-        super().add_param_group(own | {key: value for key, value in param_group.items() if key != "rule"})
-        self.rules.append(rule or self._rule)
+        """Add weights with hyperparameters (numbers, 0-dim tensors, schedules) or a "rule" of their own."""
+        rule, step = param_group.get("rule"), self.steps + 1
+        kept, param_group = split(self._memory, param_group)
+        own = {} if rule is None else group_of(rule, step)
+        known = {key: value for key, value in param_group.items() if key in own or key in self.defaults}
+        rest = {key: value for key, value in param_group.items() if key not in known and key != "rule"}
+        made = following(rule or self._rule, known)
+        otherwise = passes.needed([*self.rules, made], [*self.param_groups, self.defaults | param_group])
+        super().add_param_group(rest | own | at_step(step, known))
+        self._refuse_shapes(made)
+        self.rules.append(made)
+        self.memories.append(kept)
+        self._otherwise = otherwise
+        if self.updates_in_backward is not None:
+            self.updates_in_backward.watch()
+
+    def _refuse_shapes(self, rule: Rule) -> None:
+        """UserError, and no new group, where it holds a weight that its rule cannot move."""
+        try:
+            for weight in self.param_groups[-1]["params"]:
+                refuse(rule, weight.shape)
+        except UserError:
+            self.param_groups.pop()
+            raise
 
     def template(self, index: int) -> Rule:
         """What the group of this index was made with: its formula, its structure and its schedules."""
         return self.rules[index]
 
+    def form_of(self, index: int, group: dict[str, Any]) -> Rule:
+        """What the template would be if the group of this index held these entries."""
+        return self.rules[index]
+
     def rule_of(self, group: dict[str, Any]) -> Rule:
         """The rule that a group's next step follows, every hyperparameter a float."""
-        return self._rule_now(next(i for i, known in enumerate(self.param_groups) if known is group))
+        index = next(i for i, known in enumerate(self.param_groups) if known is group)
+        return self._groups.follow(self).rules[index]
 
     @property
     def rate(self) -> float:
@@ -104,38 +126,84 @@ class RuleOptimizer(torch.optim.Optimizer):
         *,
         scale: float = 1.0,
         gradients: Sequence[torch.Tensor | None] | None = None,
+        reads: Mapping[str, Sequence[torch.Tensor | None]] | None = None,
+        zero_grad: bool = False,
     ) -> Any:
         """Update every weight that has a gradient, from `scale` times it; returns the closure's loss.
 
-        gradients: used in place of p.grad, in the order of the weights over all groups."""
+        gradients: used in place of p.grad, in the order of the weights over all groups.
+        reads: for rules that read more than gradients, each array by its name, in the same order.
+        zero_grad: leave gradients of 0, in the same pass over memory."""
         if watched(self):
-            return self._watched_step(closure, scale=scale, gradients=gradients)
-        return self._step(closure, scale, gradients)
+            return self._watched_step(
+                closure, scale=scale, gradients=gradients, reads=reads, zero_grad=zero_grad
+            )
+        return self._step(closure, scale, gradients, reads, zero_grad)
 
     step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it, at a cost in every call
 
-    def _step(self, closure: Any = None, scale: float = 1.0, gradients: Any = None) -> Any:
+    def _step(
+        self,
+        closure: Any = None,
+        scale: float = 1.0,
+        gradients: Any = None,
+        reads: Any = None,
+        zero_grad: bool = False,
+    ) -> Any:
+        if self.updates_in_backward is not None:
+            return self.updates_in_backward.step(closure, scale, gradients, reads)
+        if self._otherwise is not None:
+            loss = self._otherwise(self, closure, scale, gradients, reads)
+            if zero_grad:
+                self.clear(gradients)
+            return loss
         loss = None if closure is None else torch.enable_grad()(closure)()
-        rules = list(map(self._rule_now, range(len(self.param_groups))))  # may refuse; nothing moved
-        given = None if gradients is None else iter(gradients)
-        if _places(self.state) != self._state_places:
-            self._plans.clear()
-        for index, rule in enumerate(rules):
-            group = self.param_groups[index]
-            weights = group["params"]
-            own = list(map(_gradient, weights)) if given is None else [next(given) for _ in weights]
-            plan = self._plans.get(index)
-            if plan is None or not plan.fits(type(rule), weights, own):
-                plan = self._planned(index, rule, weights, own)
-            plan.run(rule, -scale if group.get("maximize") else scale)
-        self.steps += 1
+        self.move(scale, gradients, reads, zero_grad)
         return loss
+
+    def clear(self, gradients: Any = None) -> None:
+        """Zero these gradients, or those of all weights."""
+        own = self.param_groups if gradients is None else ()
+        found = [w.grad for group in own for w in group["params"]] if gradients is None else gradients
+        with torch.no_grad():
+            for gradient in found:
+                if gradient is not None:
+                    gradient.zero_()
 
     _watched_step = torch.optim.Optimizer.profile_hook_step(_step)
 
+    def move(self, scale: float, gradients: Any = None, reads: Any = None, zero_grad: bool = False) -> None:
+        """The update itself: what `step` does after its closure, hooks and further passes."""
+        now, plan = self._groups.follow(self), self._plan  # may refuse; nothing moved
+        if (
+            plan
+            and plan.steady
+            and not (reads or zero_grad)
+            and plan.steady(now, self.state, scale, gradients)
+        ):
+            self.steps += 1
+            return
+        own = list(map(_gradient, chain.from_iterable(now.weights))) if gradients is None else gradients
+        read = {} if reads is None else reads
+        if plan is None or not self._same_state() or not plan.fits(now.forms, now.weights, own, read):
+            self._plan = None  # nothing old is kept where the new one is refused
+            plan = Plan(now.forms, now.rules, now.weights, own, read, self.state, self.memories)
+            self._plan, self._state_places = plan, _places(self.state)
+        turns = now.turns if scale == 1.0 else [turn * scale for turn in now.turns]
+        plan.run(now.rules, turns, own if zero_grad else None)
+        self.steps += 1
+
     def gradient_norm(self) -> float:
         """Euclidean norm of all gradients together, summed in float64; nan or inf where any element is."""
+        if self.updates_in_backward is not None:
+            self.updates_in_backward.refuse("The norm of the gradient")
         return norm([w.grad for group in self.param_groups for w in group["params"] if w.grad is not None])
+
+    def evaluate(self) -> AbstractContextManager[None]:
+        """`with optimizer.evaluate():` the model holds the weights to test and to ship, not the trained ones.
+
+        They differ where a rule averages weights (ASGD, schedule-free, lookahead) or an average is kept."""
+        return evaluate.evaluated(self)
 
     def summary(self) -> list[str]:
         """One line a group: what moves, by which rule, and whether it decays."""
@@ -143,58 +211,71 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def state_by_name(self) -> dict[str, torch.Tensor]:
         """A copy of all state: "<weight>/<slot>", "<weight>/step", …, and "steps" and "factor"."""
+        evaluate.refuse(self, "saves no state")
         return by_name.collect(self)
 
-    def load_state_by_name(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take over what `state_by_name` gave; a UserError lists all mismatches and loads nothing."""
-        by_name.restore(self, tensors)
-        self._plans.clear()
+    def load_state_by_name(self, tensors: Mapping[str, Any], names: Names | None = None) -> None:
+        """Take over what `state_by_name` gave, here or elsewhere; a UserError lists what does not fit.
+
+        names: {their name of a weight: (our name, "same", "transpose" or "conv")}; none where names agree."""
+        evaluate.refuse(self, "loads no state")
+        by_name.restore(self, tensors, names)
+        self._plan = None
 
     def state_dict(self) -> dict[str, Any]:
         """As torch's, with "steps" and "factor" beside its two entries."""
-        return super().state_dict() | {"steps": self.steps, "factor": self.factor}
+        evaluate.refuse(self, "saves no state")
+        found = super().state_dict() | {"steps": self.steps, "factor": self.factor}
+        found["state"] = {key: dict(entry) for key, entry in found["state"].items()}
+        return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's, torch.optim's checkpoints too. Weights are matched by name where both sides have them;
         state keeps its precision and is copied to memory of its own."""
-        state_dict = saved.aligned(self, state_dict)
+        evaluate.refuse(self, "loads no state")
         final: list[dict[str, Any]] = []
-        hook = self.register_load_state_dict_pre_hook(lambda _, given: final.append(given))
+
+        def align(_: Any, given: dict[str, Any]) -> dict[str, Any]:
+            final.append(saved.aligned(self, given))
+            return final[0]
+
+        # After everybody else's hook before loading, and before everybody else's after it.
+        before = self.register_load_state_dict_pre_hook(align)
+        after = self.register_load_state_dict_post_hook(lambda _: saved.adopt(self, final[0]), prepend=True)
         try:
             super().load_state_dict(state_dict)
         finally:
-            hook.remove()
-        saved.adopt(self, final[0])
+            before.remove()
+            after.remove()
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("rules", "factor", "steps", "_rule")
+        evaluate.refuse(self, "is not copied")
+        own = ("rules", "factor", "steps", "_rule", "memories", "_memory")
         return super().__getstate__() | {name: self.__dict__[name] for name in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self.state = Entries(self.state)
         for group in self.param_groups:
             group.update({key: value for key, value in self.defaults.items() if key not in group})
-        self._made, self._plans, self._state_places = {}, {}, []
+        self._groups, self._plan, self._state_places = Groups(), None, []
+        self._otherwise, self.evaluating = passes.needed(self.rules, self.param_groups), False
+        self.updates_in_backward = vars(self).get("updates_in_backward")  # a copy has no hooks
 
-    def _rule_now(self, index: int) -> Rule:
-        group, template = self.param_groups[index], self.template(index)
-        made = self._made.get(index)
-        if made is None or made.template is not template:
-            made = self._made[index] = _Made(template, group)
-        if made.scheduled:
-            follow_schedules(template, self.steps + 1, group)
-        return made.rule(self.factor, group)
-
-    def _planned(self, index: int, rule: Rule, weights: Sequence[Any], gradients: Sequence[Any]) -> Plan:
-        plan = self._plans[index] = Plan(rule, weights, gradients, self.state)
-        self._state_places = _places(self.state)
-        return plan
+    def _same_state(self) -> bool:
+        """True where the state holds the tensors that the plan knows, in the same memory."""
+        state = self.state
+        if type(state) is not Entries:  # somebody put another in its place
+            self.state = Entries(state)
+            return False
+        if state.watch.touched:
+            if _places(state) != self._state_places:
+                return False
+            state.hush()
+        return True
 
 
 def _places(state: Mapping[Any, dict[str, Any]]) -> list[int]:
     """Where all tensors of the state lie. A plan keeps its own alive, so no other can come to lie there."""
-    try:
-        return list(map(torch.Tensor.data_ptr, chain.from_iterable(map(dict.values, state.values()))))
-    except TypeError:  # torch keeps None for a buffer that is not used
-        entries = chain.from_iterable(map(dict.values, state.values()))
-        return [entry.data_ptr() for entry in entries if isinstance(entry, torch.Tensor)]
+    entries = chain.from_iterable(map(dict.values, dict.values(state)))  # pyright: ignore[reportArgumentType]
+    return [entry.data_ptr() for entry in entries if isinstance(entry, torch.Tensor)]

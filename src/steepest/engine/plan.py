@@ -1,145 +1,163 @@
-"""What a step does to one group of weights, worked out once and kept for as long as nothing changes."""
+"""What a step does to the weights of an optimizer, worked out once, and kept while nothing changes."""
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
-from operator import is_
+from collections.abc import Mapping, MutableMapping, Sequence
+from itertools import chain
+from operator import is_, itemgetter
 from typing import Any
 
-import numpy as np
 import torch
 
-from steepest.engine import on_numba, on_torch
-from steepest.engine.state import Counters, slot_keys
-from steepest.errors import UserError
-from steepest.maths import HOST
+from steepest.engine.family import Family, Row
+from steepest.engine.memory import Memory
+from steepest.engine.steady import steady
+from steepest.errors import UnsupportedGradient, UserError
 from steepest.rule import Rule
 
 State = MutableMapping[torch.Tensor, dict[str, Any]]
-
-
-class _Leaves:
-    """Weights that go through the plain engine, one after the other."""
-
-    def __init__(self, weights: Sequence[torch.Tensor], slots: Sequence[Sequence[torch.Tensor]]) -> None:
-        self.weights, self.slots = weights, slots
-
-    def fits(self, gradients: Sequence[torch.Tensor]) -> bool:
-        _refuse_unfit(self.weights, gradients)
-        self.gradients = gradients
-        return True
-
-    def run(self, rule: Rule, k: Any, scale: float) -> None:
-        with torch.no_grad():
-            for w, g, slots in zip(self.weights, self.gradients, self.slots, strict=True):
-                on_torch.update(rule, k, w, g, slots, scale)
-
-
-class _Part:
-    """The rows of a group that share step count, shared scalars and engine."""
-
-    def __init__(self, engine: Any, rows: list[int], size: int, moment: dict[str, float]) -> None:
-        self.engine, self.rows, self.whole = engine, rows, len(rows) == size
-        self.done = np.zeros(size, np.float32)
-        self.done[rows] = 1
-        self.t = int(moment.pop("step"))
-        self.shared = moment
-
-    def fits(self, gradients: Sequence[torch.Tensor | None]) -> bool:
-        return self.engine.fits(gradients if self.whole else [gradients[row] for row in self.rows])
-
-    def run(self, rule: Rule, scale: float, counters: Counters) -> None:
-        k, shared = rule.constants(HOST, self.t + 1, self.shared)
-        self.engine.run(rule, k, scale)
-        self.t, self.shared = self.t + 1, shared
-        counters.advance(self.done, shared)
+Gradients = Sequence[torch.Tensor | None]
+Reads = Mapping[str, Gradients]
 
 
 class Plan:
-    """The update of those weights of a group that have a gradient; `fits` says whether it still holds."""
+    """The update of those weights that have a gradient; `fits` says whether it still holds.
+
+    forms, rules: of each group. groups: their weights. gradients, and each entry of reads: one for each
+    weight over all groups, or None. memories: how each group is kept. first: number of the first weight."""
 
     def __init__(
         self,
-        rule: Rule,
-        weights: Sequence[torch.Tensor],
-        gradients: Sequence[torch.Tensor | None],
+        forms: Sequence[Any],
+        rules: Sequence[Rule],
+        groups: Sequence[Sequence[torch.Tensor]],
+        gradients: Gradients,
+        reads: Reads,
         state: State,
+        memories: Sequence[Memory],
+        first: int = 0,
     ) -> None:
-        self.kind, self.counters = type(rule), Counters(rule, len(weights))
-        self.all = list(weights)
-        self.absent = [row for row, g in enumerate(gradients) if g is None]
-        self.rows = [row for row, g in enumerate(gradients) if g is not None]
-        self.weights = [weights[row] for row in self.rows]
-        entries = [_entry(rule, self.counters, row, weights[row], state) for row in self.rows]
-        self.parts = list(self._parts(rule, gradients, entries))
-        self.snapshot = self.counters.snapshot()
-
-    def _parts(self, rule: Rule, gradients: Sequence[Any], entries: list[dict[str, Any]]) -> Any:
-        keys = slot_keys(rule)
-        weights = dict(zip(self.rows, self.weights, strict=True))
-        slots = {row: [e[key] for key in keys] for row, e in zip(self.rows, entries, strict=True)}
-        for moment, together in self.counters.moments(self.rows):
-            for dtype, rows in on_numba.by_dtype(together, weights, slots).items():
-                chosen = [weights[row] for row in rows], [slots[row] for row in rows]
-                engine = on_numba.table(rule, dtype, *chosen) or _Leaves(*chosen)
-                part = _Part(engine, rows, len(self.all), dict(moment))
-                if not part.fits(gradients):
-                    part.engine = _Leaves(*chosen)
-                    part.fits(gradients)
-                yield part
+        self.forms, self.groups = list(forms), [list(group) for group in groups]
+        self.weights, self.lengths = list(chain.from_iterable(groups)), list(map(len, groups))
+        if len(gradients) != sum(map(len, groups)):
+            raise UserError(
+                f"{len(gradients)} gradients were given for {sum(map(len, groups))} weights. There is one "
+                "for each weight over all groups, None where there is none."
+            )
+        rows = list(_rows(self.groups, gradients, memories, first))
+        self.absent = [row.place for row in rows if not row.moves]
+        for row in rows:
+            _refuse_unfit(rules[row.group], row, gradients, reads)
+        self.families = []
+        for form in dict.fromkeys(forms):
+            own = [row for row in rows if forms[row.group] == form]
+            if any(row.moves for row in own):
+                self.families.append(Family(rules, own, state))
+        self.inputs = [(family, _picker(family, len(rows))) for family in self.families]
+        for family, pick in self.inputs:
+            family.settle(pick(gradients, reads))
+        self.steady = steady(self)
 
     def fits(
         self,
-        kind: type[Rule],
-        weights: Sequence[torch.Tensor],
-        gradients: Sequence[torch.Tensor | None],
+        forms: Sequence[Any],
+        groups: Sequence[Sequence[torch.Tensor]],
+        gradients: Gradients,
+        reads: Reads,
     ) -> bool:
         """True where the next step may run as planned: weights, counters and gradients are where they were.
 
-        That the state still holds the same tensors is the optimizer's to see, for all plans at once."""
+        That the state still holds the same tensors is the optimizer's to see."""
         if (
-            kind is not self.kind
-            or len(weights) != len(self.all)
-            or not all(map(is_, weights, self.all))
-            or self.counters.snapshot() != self.snapshot
-            or (self.absent and any(gradients[row] is not None for row in self.absent))
+            forms != self.forms
+            or list(map(len, groups)) != self.lengths
+            or not all(map(is_, chain.from_iterable(groups), self.weights))
+            or (self.absent and any(gradients[place] is not None for place in self.absent))
         ):
             return False
         try:
-            for part in self.parts:
-                if not part.fits(gradients):
+            for family, pick in self.inputs:
+                if not family.fits(pick(gradients, reads)):
                     return False
-        except AttributeError:  # None where there was a gradient
+        except (AttributeError, IndexError, TypeError):  # nothing where there was something to read
             return False
         return True
 
-    def run(self, rule: Rule, scale: float) -> None:
-        """Update every weight once, from `scale` times its gradient."""
-        for part in self.parts:
-            part.run(rule, scale, self.counters)
-        self.snapshot = self.counters.snapshot()
+    def run(self, rules: Sequence[Rule], scales: Sequence[float], cleared: Gradients | None = None) -> None:
+        """Update every weight once, each group from its scale times its gradients.
+
+        cleared: the gradients that were fit last, where they shall be 0 afterwards."""
+        for family in self.families:
+            family.run(rules, scales, cleared)
 
 
-def _entry(rule: Rule, counters: Counters, row: int, weight: torch.Tensor, state: State) -> dict[str, Any]:
-    """The state of one weight, made where it is missing."""
-    entry = state[weight]
-    counters.adopt(row, entry)
-    keys = slot_keys(rule)
-    if any(entry.get(key) is None for key in keys):
-        for key, slot in zip(keys, on_torch.start(rule, weight), strict=True):
-            entry[key] = slot if entry.get(key) is None else entry[key]
-    return entry
+def _rows(
+    groups: Sequence[Sequence[torch.Tensor]], gradients: Gradients, memories: Sequence[Memory], first: int
+) -> Any:
+    place = 0
+    for number, group in enumerate(groups):
+        for weight in group:
+            yield Row(place, number, weight, gradients[place] is not None, memories[number], first + place)
+            place += 1
 
 
-def _refuse_unfit(weights: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> None:
-    for w, g in zip(weights, gradients, strict=True):
-        if g.layout is not torch.strided:
+def _picker(family: Family, count: int) -> Any:
+    """(gradients, reads) of all weights → gradients of the family's moving rows, and what its rule reads."""
+    places, names = family.places, family.rule.reads
+    if len(places) == count:
+        pick: Any = list
+    else:
+        pick = itemgetter(*places) if len(places) > 1 else lambda column: [column[places[0]]]
+    if not names:
+        return lambda gradients, reads: pick(gradients)
+    return lambda gradients, reads: [
+        x for column in (gradients, *map(reads.get, names)) for x in pick(column)
+    ]
+
+
+def _refuse_unfit(rule: Rule, row: Row, gradients: Gradients, reads: Reads) -> None:
+    """UserError where what was given for a weight cannot be used; nothing has been touched yet."""
+    if not row.moves:
+        return
+    given: dict[str, Any] = {"gradient": gradients[row.place]}
+    for name in rule.reads:
+        column = reads.get(name)
+        given[name] = None if column is None or len(column) <= row.place else column[row.place]
+        if given[name] is None:
             raise UserError(
-                f"Rules move dense weights; a weight of shape {tuple(w.shape)} has a gradient in {g.layout}. "
-                "Make it dense: nn.Embedding(..., sparse=False), or p.grad = p.grad.to_dense()."
+                f"{type(rule).__name__} reads an array {name!r} beside each gradient, and none was given for "
+                f"weight {row.place} of shape {tuple(row.weight.shape)}. "
+                f"Call step(reads={{{name!r}: [...]}}), in the order of the weights over all groups."
             )
-        if g.shape != w.shape:
-            raise UserError(
-                f"A gradient of shape {tuple(g.shape)} was given for a weight of shape {tuple(w.shape)}. "
-                "Gradients come in the order of the weights over all groups, None where there is none."
-            )
+    if rule.whole and row.weight.is_complex():
+        raise UnsupportedGradient(
+            f"{type(rule).__name__} does not support complex parameters, and one of shape "
+            f"{tuple(row.weight.shape)} is complex. Give it a rule that goes by elements, such as AdamW."
+        )
+    for name, x in given.items():
+        _refuse_misshapen(name, x, row.weight)
+
+
+def _refuse_misshapen(name: str, x: Any, w: torch.Tensor) -> None:
+    shape = tuple(w.shape)
+    if not isinstance(x, torch.Tensor):
+        raise UserError(f"The {name} of a weight of shape {shape} must be a tensor, got {type(x).__name__}.")
+    if x.layout is not torch.strided:
+        raise UnsupportedGradient(
+            f"Rules move dense weights; a weight of shape {shape} has a {name} in {x.layout}. "
+            "Make it dense: nn.Embedding(..., sparse=False), or p.grad = p.grad.to_dense()."
+        )
+    if x.shape != w.shape:
+        raise UserError(
+            f"A {name} of shape {tuple(x.shape)} was given for a weight of shape {shape}. "
+            "Gradients come in the order of the weights over all groups, None where there is none."
+        )
+    if x.is_complex() != w.is_complex() or not (x.is_floating_point() or x.is_complex()):
+        raise UnsupportedGradient(
+            f"A weight of shape {shape} in {w.dtype} has a {name} in {x.dtype}. Gradients are floats, "
+            "complex where the weight is."
+        )
+    if x.device != w.device:
+        raise UserError(
+            f"A weight of shape {shape} lies on {w.device}, its {name} on {x.device}. Move one to the other."
+        )

@@ -11,14 +11,18 @@ import numpy as np
 import torch
 
 from steepest.engine import kernel_cache, threads
+from steepest.engine.columns import ARITHMETIC, Column, imported
+from steepest.engine.formats import FULL, NEAREST
 from steepest.engine.kernel_cache import ARGUMENTS, SIGNATURE
-from steepest.engine.on_numba import DTYPES, PIECE, PLAIN, plain
+from steepest.engine.on_numba import PLAIN, cut, plain
 
 SOURCE = (
-    '''"""Sums of squares in {dtype}. Written by steepest, which makes it anew where it is missing."""
+    '''"""Sums of squares of {dtype}. Written by steepest, which makes it anew where it is missing."""
 
 from numba import cfunc, njit, types
-from numba import {dtype} as T
+from numba import {arithmetic} as T
+
+{words}from steepest.engine.intrinsics import pointer
 
 CACHED = "__file__" in globals()
 
@@ -27,7 +31,7 @@ CACHED = "__file__" in globals()
 def square(g, start, stop):
     total = 0.0
     for i in range(start, stop):
-        x = types.float64(g[i])
+        x = types.float64({element})
         total += x * x
     return total
 
@@ -36,7 +40,8 @@ def square(g, start, stop):
     + SIGNATURE
     + """def kernel(table, pieces, first, last, sums):
     for piece in range(first, last):
-        sums[piece] = square(table[pieces[3 * piece]], pieces[3 * piece + 1], pieces[3 * piece + 2])
+        row, start, stop = pieces[4 * piece], pieces[4 * piece + 1], pieces[4 * piece + 2]
+        sums[piece] = square(pointer(table[row], {memory}), start, stop)
 """
 )
 """Only the order of a piece's sum is left to the compiler, which fixes it; NaN and infinity stay."""
@@ -50,8 +55,8 @@ def norm(gradients: Sequence[torch.Tensor]) -> float:
     Squares are summed in float64 by pieces of fixed length, so that the bits do not depend on the threads."""
     plain_ones = gradients if _all_readable(gradients) else [g for g in gradients if readable(g)]
     squares = [_by_torch(g) for g in gradients if not readable(g)] if plain_ones is not gradients else []
-    for dtype in DTYPES:
-        squares += _by_kernel([g for g in plain_ones if g.dtype is dtype], DTYPES[dtype])
+    for dtype in ARITHMETIC:
+        squares += _by_kernel([g for g in plain_ones if g.dtype is dtype], dtype)
     return math.sqrt(sum(squares))
 
 
@@ -65,7 +70,7 @@ def _all_readable(gradients: Sequence[torch.Tensor]) -> bool:
     return (
         PLAIN.issuperset(map(type, gradients))
         and {torch.strided} >= set(map(_layout, gradients))
-        and DTYPES.keys() >= set(map(_dtype, gradients))
+        and ARITHMETIC.keys() >= set(map(_dtype, gradients))
         and all(map(_on_cpu, gradients))
         and all(map(torch.Tensor.is_contiguous, gradients))
         and all(map(torch.Tensor.data_ptr, filter(torch.Tensor.numel, gradients)))
@@ -82,11 +87,19 @@ def _accumulator(values: torch.Tensor) -> torch.dtype:
 
 
 @cache
-def _kernel(dtype: str) -> kernel_cache.Kernel:
-    return kernel_cache.compiled(f"squares_{dtype}", SOURCE.format(dtype=dtype), *ARGUMENTS)
+def _kernel(dtype: torch.dtype) -> kernel_cache.Kernel:
+    g, name = Column("g", NEAREST.get(dtype, FULL)), str(dtype).removeprefix("torch.")
+    source = SOURCE.format(
+        dtype=name,
+        arithmetic=ARITHMETIC[dtype],
+        words=imported(g.loaded()),
+        element=g.loaded(),
+        memory=g.memory,
+    )
+    return kernel_cache.compiled(f"squares_{name}", source, *ARGUMENTS)
 
 
-def _by_kernel(gradients: Sequence[torch.Tensor], dtype: str) -> list[float]:
+def _by_kernel(gradients: Sequence[torch.Tensor], dtype: torch.dtype) -> list[float]:
     if not gradients:
         return []
     places = np.array(list(map(torch.Tensor.data_ptr, gradients)), np.int64)
@@ -94,17 +107,10 @@ def _by_kernel(gradients: Sequence[torch.Tensor], dtype: str) -> list[float]:
     pieces = _pieces(lengths)
     sums = np.zeros(len(pieces))
     call = places.ctypes.data, pieces.ctypes.data, len(pieces)
-    threads.spread(_kernel(dtype), *call, sums, sum(lengths))
+    threads.spread(_kernel(dtype), *call, sums.ctypes.data, sum(lengths))
     return sums.tolist()
 
 
 @cache
 def _pieces(lengths: tuple[int, ...]) -> np.ndarray:
-    return np.array(
-        [
-            (row, start, min(start + PIECE, length))
-            for row, length in enumerate(lengths)
-            for start in range(0, length, PIECE)
-        ],
-        np.int64,
-    ).reshape(-1, 3)
+    return cut(lengths, [0] * len(lengths))

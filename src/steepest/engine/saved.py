@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
 import torch
 
-from steepest.engine.on_torch import wide
+from steepest.engine import arena
+from steepest.engine.memory import EXTRAS, SCALE, Memory, flaw, in_8_bits, layout
+from steepest.engine.on_torch import start, wide
+from steepest.engine.state import slot_keys
 from steepest.errors import UserError
+from steepest.rule import Rule
 
 
 def aligned(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
@@ -18,10 +23,10 @@ def aligned(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str
     torch's to check."""
     own, theirs = optimizer.param_groups, saved["param_groups"]
     if len(own) != len(theirs) or any("param_names" not in group for group in (*own, *theirs)):
-        problems = _misshapen(optimizer, saved) if _same_sizes(own, theirs) else []
+        problems = _misfits(optimizer, saved) if _same_sizes(own, theirs) else []
     else:
         saved, problems = _by_name(own, saved)
-        problems = problems or _misshapen(optimizer, saved)
+        problems = problems or _misfits(optimizer, saved)
     if problems:
         raise UserError(f"The checkpoint does not fit, nothing was loaded: {'; '.join(problems)}.")
     return saved
@@ -33,21 +38,37 @@ def adopt(optimizer: Any, saved: dict[str, Any]) -> None:
     torch has just cast it to the dtype of the weights: moments of bf16 weights would lose their digits."""
     weights = chain.from_iterable(group["params"] for group in optimizer.param_groups)
     indices = chain.from_iterable(group["params"] for group in saved["param_groups"])
-    for index, weight in zip(indices, weights, strict=True):
+    numbers = chain.from_iterable(
+        [number] * len(group["params"]) for number, group in enumerate(optimizer.param_groups)
+    )
+    for index, weight, number in zip(indices, weights, numbers, strict=True):
         if index in saved["state"]:
+            kept = _dtypes(optimizer.template(number), optimizer.memories[number], weight)
             entry = saved["state"][index].items()
-            optimizer.state[weight] = {key: _copy(value, weight) for key, value in entry}
+            optimizer.state[weight].clear()
+            optimizer.state[weight].update({key: _copy(key, value, weight, kept) for key, value in entry})
+    arena.settle(optimizer.state)
     counted = [int(entry["step"]) for entry in saved["state"].values() if "step" in entry]
     optimizer.steps = int(saved.get("steps", max(counted, default=0)))
     optimizer.factor = float(saved.get("factor", 1.0))
 
 
-def _copy(value: Any, weight: torch.Tensor) -> Any:
+def _dtypes(rule: Rule, memory: Memory, weight: torch.Tensor) -> dict[str, torch.dtype]:
+    """The dtype of each slot of a weight; of one in 8 bits that to convert it from, at the next update."""
+    formats = layout(type(rule), memory, weight.dtype).slots
+    full = wide(weight).dtype
+    return {
+        key: one.dtype if one.dtype and not one.foot else full
+        for key, one in zip(slot_keys(rule), formats, strict=True)
+    }
+
+
+def _copy(key: str, value: Any, weight: torch.Tensor, kept: dict[str, torch.dtype]) -> Any:
     if not torch.is_tensor(value):
         return value
-    if value.shape != weight.shape or (value.dim() == 0 and value.dtype == torch.float64):
-        return value.clone()
-    return value.to(weight.device, wide(weight).dtype, copy=True)
+    if key in kept and (value.is_floating_point() or value.is_complex()):
+        return value.to(weight.device, kept[key], copy=True)
+    return value.to(weight.device, copy=True) if key in kept or is_beside(key) else value.clone()
 
 
 def _same_sizes(own: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> bool:
@@ -69,14 +90,46 @@ def _by_name(own: list[dict[str, Any]], saved: dict[str, Any]) -> tuple[dict[str
     return saved | {"param_groups": ordered}, []
 
 
-def _misshapen(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> list[str]:
+def slot_shapes(rule: Rule, weight: torch.Tensor) -> dict[str, torch.Size]:
+    """The shape of every slot of a weight, by its key in the state."""
+    if type(rule).init is Rule.init:
+        return dict.fromkeys(slot_keys(rule), weight.shape)
+    slots = start(rule, weight)
+    return {key: slot.shape for key, slot in zip(slot_keys(rule), slots, strict=True)}
+
+
+def is_beside(key: str) -> bool:
+    """Whether a key is none of a rule's slots, but of the way that numbers are kept."""
+    return key.endswith(SCALE) or key in EXTRAS
+
+
+def _misfits(optimizer: Any, saved: dict[str, Any]) -> list[str]:
+    """What of the saved state does not belong to the rules and weights here."""
     problems = []
-    for ours, theirs in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+    for index, (ours, theirs) in enumerate(zip(optimizer.param_groups, saved["param_groups"], strict=True)):
+        rule = optimizer.form_of(index, {**ours, **theirs, "params": ours["params"]})
         labels = ours.get("param_names", theirs["params"])
-        for label, weight, index in zip(labels, ours["params"], theirs["params"], strict=True):
-            for key, value in saved["state"].get(index, {}).items():
-                if torch.is_tensor(value) and value.dim() > 0 and value.shape != weight.shape:
-                    problems.append(
-                        f"{key} of {label!r} is {tuple(value.shape)}, its weight {tuple(weight.shape)}"
-                    )
+        for label, weight, number in zip(labels, ours["params"], theirs["params"], strict=True):
+            entry = saved["state"].get(number, {})
+            problems += [f"{key} of {label!r} {what}" for key, what in _differences(rule, weight, entry)]
     return problems
+
+
+def _differences(rule: Rule, weight: torch.Tensor, entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong with it) for the saved state of one weight."""
+    wanted = slot_shapes(rule, weight)
+    arrays = {key: value for key, value in entry.items() if torch.is_tensor(value) and value.dim() > 0}
+    for key, value in arrays.items():
+        if key in wanted and value.shape != wanted[key]:
+            yield key, f"is {tuple(value.shape)}, its weight {tuple(weight.shape)}"
+        elif key not in wanted and not is_beside(key):
+            yield key, f"is nothing of {type(rule).__name__}"
+    for key, one in zip(slot_keys(rule), in_8_bits(type(rule)), strict=True):
+        what = flaw(entry, key, one) if key in arrays else ""
+        if what:
+            yield key, what
+    # A weight that never moved has no state; torch keeps a 0-dim weight's in 0-dim tensors.
+    held = [key for key in wanted if torch.is_tensor(entry.get(key))]
+    for key, shape in wanted.items() if held else ():
+        if key not in held and shape.numel():
+            yield key, "is missing"

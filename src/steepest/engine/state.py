@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -26,6 +28,13 @@ TORCH_SLOTS: dict[str, dict[str, str]] = {
     "AMSGrad": _ADAM | {"a": "max_exp_avg_sq"},
     "AMSGradW": _ADAM | {"a": "max_exp_avg_sq"},
     "Adamax": {"m": "exp_avg", "n": "exp_inf"},
+    "ASGD": {"a": "ax"},
+    "RAdam": _ADAM,
+    "RAdamW": _ADAM,
+    "Rprop": {"p": "prev", "s": "step_size"},
+    "AdafactorTorch": {"r": "row_var", "c": "col_var", "v": "variance"},
+    "Muon": {"m": "momentum_buffer"},
+    "MuonMatched": {"m": "momentum_buffer"},
     "NAdam": _ADAM,
     "NAdamW": _ADAM,
     "Lion": {"m": "exp_avg"},
@@ -33,59 +42,110 @@ TORCH_SLOTS: dict[str, dict[str, str]] = {
 """Rule → slot → key of torch.optim's state (Lion's is its authors'). Other rules keep their own names."""
 
 
+@cache
+def _torchs(rule: type[Rule]) -> dict[str, str]:
+    """torch's names of a rule's slots; those of a wrapped rule are its inner one's."""
+    return next((TORCH_SLOTS[one.__name__] for one in rule.__mro__ if one.__name__ in TORCH_SLOTS), {})
+
+
 def slot_keys(rule: Rule | type[Rule]) -> tuple[str, ...]:
     """Keys of the optimizer's state in the order of the rule's slots."""
     cls = rule if isinstance(rule, type) else type(rule)
-    known = TORCH_SLOTS.get(cls.__name__, {})
+    known = _torchs(cls)
     return tuple(known.get(slot, slot) for slot in cls.slots)
+
+
+Place: TypeAlias = tuple[str, int | None]
+
+
+@cache
+def places(rule: type[Rule]) -> dict[str, Place]:
+    """Where torch's param_groups hold each number of a rule: (entry, place in its tuple or None)."""
+    found: dict[str, Place] = {name: (name, None) for name in rule.numbers()}
+    betas = [name for name in ("beta1", "beta2", "beta3") if name in found]
+    if betas[:2] == ["beta1", "beta2"]:
+        found |= {name: ("betas", index) for index, name in enumerate(betas)}
+    return found
 
 
 def group_of(rule: Rule, step: int = 1) -> dict[str, Any]:
     """The entries of torch's param_groups that hold this rule's hyperparameters at a global step."""
     now = rule.at(step)
-    group = {name: getattr(now, name) for name in rule.numbers()}
-    if {"beta1", "beta2"} <= group.keys():
-        group["betas"] = (group.pop("beta1"), group.pop("beta2"))
+    group: dict[str, Any] = {}
+    for name, (entry, place) in places(type(rule)).items():
+        value = getattr(now, name)
+        group[entry] = value if place is None else (*group.get(entry, ()), value)
     return group
 
 
 def follow_schedules(rule: Rule, step: int, group: dict[str, Any]) -> None:
     """Write what the rule's schedules say at a global step into an entry of param_groups."""
-    if any(callable(getattr(rule, name)) for name in rule.numbers()):
-        now = rule.at(step)
-        for name in rule.numbers():
-            if callable(getattr(rule, name)):
-                _write(group, name, getattr(now, name))
+    due = [name for name in rule.numbers() if callable(getattr(rule, name))]
+    now = rule.at(step) if due else rule
+    for name in due:
+        entry, place = places(type(rule))[name]
+        value, old = getattr(now, name), group[entry]
+        group[entry] = value if place is None else (*old[:place], value, *old[place + 1 :])
 
 
-def _write(group: dict[str, Any], name: str, value: float) -> None:
-    if name in group:
-        group[name] = value
-    else:
-        beta1, beta2 = group["betas"]
-        group["betas"] = (value, beta2) if name == "beta1" else (beta1, value)
+def at_step(step: int, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """These entries of a group with their schedules replaced by the values at a global step."""
+    return {entry: _now(step, value) for entry, value in entries.items()}
 
 
-def values_in(names: Sequence[str], group: dict[str, Any]) -> list[float]:
-    """The hyperparameters of these names in an entry of param_groups, 0-dim tensors read out."""
-    values = [group[name] if name in group else group["betas"][name == "beta2"] for name in names]
-    return [value if type(value) is float else float(value) for value in values]
+def following(rule: Rule, entries: Mapping[str, Any]) -> Rule:
+    """The rule with what these entries of a group say: their schedules, and no schedule where they hold a
+    number."""
+    found: dict[str, Any] = {}
+    for name, (entry, place) in places(type(rule)).items():
+        if entry in entries:
+            value = entries[entry] if place is None else entries[entry][place]
+            if callable(value) or callable(getattr(rule, name)):
+                found[name] = value if callable(value) else float(value)
+    return replace(rule, **found) if found else rule
+
+
+def scheduled(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of these entries of a group that are schedules, or tuples with schedules in them."""
+    return {entry: value for entry, value in entries.items() if _follows(value)}
+
+
+def _follows(value: Any) -> bool:
+    return callable(value) or (type(value) is tuple and any(map(callable, value)))
+
+
+def _now(step: int, value: Any) -> Any:
+    if type(value) is tuple:
+        return tuple(_now(step, one) for one in value)
+    return value(step) if callable(value) else value
+
+
+def values_in(where: Iterable[Place], group: dict[str, Any]) -> list[float]:
+    """The hyperparameters at these places of an entry of param_groups, 0-dim tensors read out."""
+    values = [group[entry] if place is None else group[entry][place] for entry, place in where]
+    return [value if type(value) is float else _number(value) for value in values]
+
+
+def _number(value: Any) -> float:
+    # float(tensor) warns where the tensor wants a gradient, as a differentiable step's may.
+    return float(value.item() if isinstance(value, torch.Tensor) else value)
 
 
 class Counters:
-    """Updates done (`step`) and shared scalars of each weight of a group: one buffer each.
+    """Updates done (`step`) and shared scalars of each weight of a family: one buffer each.
 
     The optimizer's state holds 0-dim views of the buffers; so adding once to a buffer counts for all weights,
     and whoever writes to an entry is heard."""
 
     def __init__(self, rule: Rule, size: int) -> None:
         first = {"step": 0.0, **rule.shared}
-        tensors = {
-            name: torch.full((size,), value, dtype=torch.float32 if name == "step" else torch.float64)
+        # NumPy's memory: it stays ours, whatever becomes of a tensor that shares it.
+        self.arrays = {
+            name: np.full(size, value, np.float32 if name == "step" else np.float64)
             for name, value in first.items()
         }
+        tensors = {name: torch.from_numpy(array) for name, array in self.arrays.items()}
         self.views = {name: [tensor[row] for row in range(size)] for name, tensor in tensors.items()}
-        self.arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         self.step = self.arrays["step"]
         self.memory = [array.data for array in self.arrays.values()]
         self.shared = {name: self.arrays[name] for name in rule.shared}
@@ -108,17 +168,29 @@ class Counters:
         """All the numbers, to see later whether somebody else changed them."""
         return b"".join(self.memory)
 
-    def moments(self, rows: Sequence[int]) -> list[tuple[dict[str, float], list[int]]]:
-        """The rows that share their counters: ({"step": t, …}, rows) for each set of values."""
+    def at(self, row: int) -> tuple[int, dict[str, float]]:
+        """(updates done, shared scalars) of a row."""
+        return int(self.step[row]), {name: float(array[row]) for name, array in self.shared.items()}
+
+    def moments(self, rows: Sequence[int]) -> list[tuple[tuple[int, dict[str, float]], list[int]]]:
+        """The rows that share their counters: ((updates done, shared scalars), rows) for each set of values."""
         found: dict[tuple[float, ...], list[int]] = {}
         for row in rows:
             found.setdefault(tuple(float(array[row]) for array in self.arrays.values()), []).append(row)
-        return [(dict(zip(self.arrays, values, strict=True)), same) for values, same in found.items()]
+        return [(self.at(same[0]), same) for same in found.values()]
 
-    def advance(self, done: np.ndarray, shared: dict[str, float]) -> None:
-        """Count one update of the rows where `done` is 1, not 0, and keep their new shared scalars.
+    def advance(self, done: np.ndarray) -> None:
+        """Count one update of the rows where `done` is 1, not 0.
 
         An array, for NumPy takes twice as long to add a number."""
         np.add(self.step, done, self.step)
+
+    def share(self, rows: Sequence[int], shared: dict[str, float]) -> None:
+        """Keep these shared scalars for the rows."""
         for name, value in shared.items():
-            self.shared[name][done > 0] = value
+            self.shared[name][rows] = value
+
+    def copy_shared(self, source: int, row: int) -> None:
+        """Give a row the shared scalars of another."""
+        for array in self.shared.values():
+            array[row] = array[source]

@@ -19,7 +19,9 @@ def _line(rule: Rule, group: dict[str, Any]) -> str:
     decay = getattr(rule, "weight_decay", 0.0)
     decays = f"weight decay {decay:g}" if decay else "no weight decay"
     tensors = f"{len(group['params'])} tensor{'s' * (len(group['params']) != 1)}"
-    return f"{type(rule).__name__}, lr {rule.lr:g}, {decays}: {tensors}, {numbers:,} numbers{_names(group)}"
+    weights = f"{tensors}, {numbers:,} numbers{_names(group)}"
+    part = f"{group['part']}, " if "part" in group else ""
+    return f"{type(rule).__name__}, lr {rule.lr:g}, {decays}: {part}{weights}"
 
 
 def _names(group: dict[str, Any]) -> str:

@@ -43,14 +43,16 @@ LIBRARY = re.compile(r"\S*/lib(?:gomp|iomp5|omp)\b\S*")
 _forked = False
 
 
-def spread(kernel: Kernel, table: int, pieces: int, count: int, k: np.ndarray, elements: int) -> None:
-    """Do pieces 0 to `count` of a kernel; by several threads where they hold many elements."""
+def spread(kernel: Kernel, table: int, pieces: int, count: int, k: int, elements: int) -> None:
+    """Do pieces 0 to `count` of a kernel; by several threads where they hold many elements.
+
+    table, pieces, k: addresses."""
     workers = torch.get_num_threads() if elements >= PARALLEL_FROM and not _forked else 1
     parallel = _parallel() if workers > 1 else None
     if parallel is None:
-        kernel(table, pieces, 0, count, k.ctypes.data)
+        kernel(table, pieces, 0, count, k)
         return
-    shared = np.array([0, count, kernel.address, table, pieces, k.ctypes.data], np.int64)
+    shared = np.array([0, count, kernel.address, table, pieces, k], np.int64)
     parallel(_team().address, shared.ctypes.data, workers, 0)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steepest.maths import lerp
-from steepest.rule import Number, Rule, coupled
+from steepest.rule import Number, Rule, coupled, descend_and_decay
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,33 @@ class Adagrad(Rule):
     def direction(xp: Any, k: Any, w: Any, g: Any, s: Any) -> tuple[Any, ...]:
         s = s + g * g
         return k.slowing * g / (xp.sqrt(s) + k.eps), s
+
+
+@dataclass(frozen=True)
+class AdagradTF(Rule):
+    """Adagrad with ε within the root.   s ← s + g²   u = g/√(s+ε)
+    w ← w - lr·(u + weight_decay·w)
+
+    lr: length of a coordinate's first step, in units of w, where g² is large beside `initial`.
+    State: s (1 float per weight), first `initial`.
+    Duchi, Hazan & Singer 2011, JMLR 12; equals keras.optimizers.Adagrad and optax.adagrad."""
+
+    lr: Number = 1e-3
+    eps: Number = 1e-7
+    initial: float = 0.1
+    weight_decay: Number = 0.0
+
+    slots = ("s",)
+    positive = ("s",)
+    follow = staticmethod(descend_and_decay)
+
+    def init(self, xp: Any, w: Any) -> tuple[Any, ...]:
+        return (xp.full_like(w, self.initial),)
+
+    @staticmethod
+    def direction(xp: Any, k: Any, w: Any, g: Any, s: Any) -> tuple[Any, ...]:
+        s = s + g * g
+        return g / xp.sqrt(s + k.eps), s
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""NAdam: Adam whose momentum looks ahead, on a momentum that grows slowly towards β₁."""
+"""NAdam: Adam whose momentum looks ahead; on a momentum that grows slowly towards β₁, or stands at it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from steepest.maths import debias, lerp
-from steepest.rule import Number, Rule, coupled, descend_and_decay
+from steepest.rule import Number, Rule, coupled, descend_and_decay, uncoupled
 
 
 def looking_ahead(xp: Any, t: Any, beta1: Any, momentum_decay: Any, mu_product: Any) -> dict[str, Any]:
@@ -36,7 +36,7 @@ class NAdam(Rule):
     w ← w - lr·u
 
     lr: length of a coordinate's step, in units of w.   ψ: momentum_decay.
-    State: m, v (2 floats per weight); Π for all together.
+    State: m, v (2 floats per weight); Π, one for each tensor.
     Dozat 2016, ICLR workshop, algorithm 2; equals torch.optim.NAdam."""
 
     lr: Number = 2e-3
@@ -50,6 +50,7 @@ class NAdam(Rule):
     signed = ("m",)
     positive = ("v",)
     shared: ClassVar[Mapping[str, float]] = {"mu_product": 1.0}
+    scope = "weight"
     couple = staticmethod(coupled)
 
     def scalars(self, xp: Any, t: Any, mu_product: Any) -> dict[str, Any]:
@@ -64,33 +65,85 @@ class NAdam(Rule):
 
 
 @dataclass(frozen=True)
-class NAdamW(Rule):
+class NAdamW(NAdam):
     """NAdam with decoupled weight decay.   u as in NAdam, of the gradient alone
     w ← w - lr·(u + weight_decay·w)
 
-    lr: length of a coordinate's step, in units of w.   State: m, v (2 floats per weight); Π for all together.
+    lr: length of a coordinate's step, in units of w.
+    State: m, v (2 floats per weight); Π, one for each tensor.
     Dozat 2016, ICLR workshop, with Loshchilov & Hutter 2019, arXiv:1711.05101; equals
     torch.optim.NAdam(decoupled_weight_decay=True)."""
 
-    lr: Number = 2e-3
+    weight_decay: Number = 1e-2
+
+    couple = staticmethod(uncoupled)
+    follow = staticmethod(descend_and_decay)
+
+
+@dataclass(frozen=True)
+class NAdamTF(Rule):
+    """NAdam whose momentum reaches β₁ within a hundred steps.   u as in NAdam with ψ = 1
+    w ← w - lr·(u + weight_decay·w)
+
+    lr: length of a coordinate's step, in units of w.
+    State: m, v (2 floats per weight); Π, one for each tensor.
+    Dozat 2016, ICLR workshop, algorithm 2, with the 0.96ᵗ of Sutskever et al. 2013, ICML;
+    equals keras.optimizers.Nadam."""
+
+    lr: Number = 1e-3
     beta1: Number = 0.9
     beta2: Number = 0.999
-    eps: Number = 1e-8
-    weight_decay: Number = 1e-2
-    momentum_decay: Number = 4e-3
+    eps: Number = 1e-7
+    weight_decay: Number = 0.0
 
     slots = ("m", "v")
     signed = ("m",)
     positive = ("v",)
     shared: ClassVar[Mapping[str, float]] = {"mu_product": 1.0}
+    scope = "weight"
     follow = staticmethod(descend_and_decay)
+    direction = staticmethod(NAdam.direction)
 
     def scalars(self, xp: Any, t: Any, mu_product: Any) -> dict[str, Any]:
-        ahead = looking_ahead(xp, t, self.beta1, self.momentum_decay, mu_product)
+        ahead = looking_ahead(xp, t, self.beta1, 1.0, mu_product)
         return ahead | denominator(xp, t, self.beta1, self.beta2)
 
-    @staticmethod
-    def direction(xp: Any, k: Any, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
-        m = lerp(m, g, k.c1)
-        v = lerp(v, g * g, k.c2)
-        return (k.now * g + k.ahead * m) / (xp.sqrt(k.unbias2 * v) + k.eps), m, v
+
+@dataclass(frozen=True)
+class NAdamSimple(Rule):
+    """NAdam on a momentum that stands.   g ← g + weight_decay·w   m, v as in Adam
+    u = [(1-β₁)/(1-β₁ᵗ)·g + β₁/(1-β₁ᵗ⁺¹)·m]/(√v̂+ε)   w ← w - lr·u
+
+    lr: length of a coordinate's step, in units of w.   State: m, v (2 floats per weight).
+    Dozat 2016, ICLR workshop, algorithm 2, with μ = β₁; equals optax.nadam."""
+
+    lr: Number = 1e-3
+    beta1: Number = 0.9
+    beta2: Number = 0.999
+    eps: Number = 1e-8
+    weight_decay: Number = 0.0
+
+    slots = ("m", "v")
+    signed = ("m",)
+    positive = ("v",)
+    couple = staticmethod(coupled)
+    direction = staticmethod(NAdam.direction)
+
+    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
+        now = (1 - self.beta1) / debias(xp, self.beta1, t)
+        ahead = self.beta1 / debias(xp, self.beta1, t + 1)
+        return {"now": now, "ahead": ahead} | denominator(xp, t, self.beta1, self.beta2)
+
+
+@dataclass(frozen=True)
+class NAdamWSimple(NAdamSimple):
+    """NAdamSimple with decoupled weight decay.   u as in NAdamSimple, of the gradient alone
+    w ← w - lr·(u + weight_decay·w)
+
+    lr: length of a coordinate's step, in units of w.   State: m, v (2 floats per weight).
+    Dozat 2016, ICLR workshop, with Loshchilov & Hutter 2019, arXiv:1711.05101; equals optax.nadamw."""
+
+    weight_decay: Number = 1e-2
+
+    couple = staticmethod(uncoupled)
+    follow = staticmethod(descend_and_decay)

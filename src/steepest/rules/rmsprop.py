@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steepest.maths import lerp
-from steepest.rule import Number, Rule, coupled
+from steepest.rule import Number, Rule, coupled, depart_and_decay
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class RMSpropMomentum(Rule):
     w ← w - lr·u
 
     lr: as RMSprop's, times 1/(1 - momentum) along a steady gradient.   State: v, b (2 floats per weight).
-    Equals torch.optim.RMSprop(momentum=)."""
+    Tieleman & Hinton 2012, COURSERA lecture 6.5, with velocity; equals torch.optim.RMSprop(momentum=)."""
 
     lr: Number = 1e-2
     alpha: Number = 0.99
@@ -123,4 +123,75 @@ class RMSpropCenteredMomentum(Rule):
         m = lerp(m, g, k.c)
         variance = v - m * m
         b = k.momentum * b + g / (xp.sqrt(xp.where(variance < 0, 0.0, variance)) + k.eps)
+        return b, v, m, b
+
+
+@dataclass(frozen=True)
+class RMSpropTF(Rule):
+    """RMSprop with ε within the root, and velocity in units of w.   v ← αv+(1-α)g²
+    b ← momentum·b + lr·g/√(v+ε)   u = b   w ← w - u - lr·weight_decay·w
+
+    lr: as RMSprop's; a new rate counts for new gradients alone.
+    State: v, b (2 floats per weight), v first `initial`.
+    Tieleman & Hinton 2012, COURSERA lecture 6.5; equals keras.optimizers.RMSprop(rho=α), and with initial=1
+    timm.optim.RMSpropTF(decoupled_decay=True)."""
+
+    lr: Number = 1e-3
+    alpha: Number = 0.9
+    eps: Number = 1e-7
+    momentum: Number = 0.0
+    initial: float = 0.0
+    weight_decay: Number = 0.0
+
+    slots = ("v", "b")
+    signed = ("b",)
+    positive = ("v",)
+    follow = staticmethod(depart_and_decay)
+
+    def init(self, xp: Any, w: Any) -> tuple[Any, ...]:
+        return xp.full_like(w, self.initial), xp.zeros_like(w)
+
+    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
+        return {"c": 1 - self.alpha}
+
+    @staticmethod
+    def direction(xp: Any, k: Any, w: Any, g: Any, v: Any, b: Any) -> tuple[Any, ...]:
+        v = lerp(v, g * g, k.c)
+        b = k.momentum * b + k.lr * g / xp.sqrt(v + k.eps)
+        return b, v, b
+
+
+@dataclass(frozen=True)
+class RMSpropTFCentered(Rule):
+    """RMSpropTF over the standard deviation.   v as in RMSpropTF   m ← αm+(1-α)g
+    b ← momentum·b + lr·g/√(max(v - m², 0)+ε)   u = b   w ← w - u - lr·weight_decay·w
+
+    lr: as RMSpropTF's.   State: v, m, b (3 floats per weight), v first `initial`.
+    Graves 2013, arXiv:1308.0850, equations 38-41; equals keras.optimizers.RMSprop(centered=True), except
+    where rounding makes v - m² + ε negative (NaN there)."""
+
+    lr: Number = 1e-3
+    alpha: Number = 0.9
+    eps: Number = 1e-7
+    momentum: Number = 0.0
+    initial: float = 0.0
+    weight_decay: Number = 0.0
+
+    slots = ("v", "m", "b")
+    signed = ("m", "b")
+    positive = ("v",)
+    follow = staticmethod(depart_and_decay)
+
+    def init(self, xp: Any, w: Any) -> tuple[Any, ...]:
+        return xp.full_like(w, self.initial), xp.zeros_like(w), xp.zeros_like(w)
+
+    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
+        return {"c": 1 - self.alpha}
+
+    @staticmethod
+    def direction(xp: Any, k: Any, w: Any, g: Any, v: Any, m: Any, b: Any) -> tuple[Any, ...]:
+        v = lerp(v, g * g, k.c)
+        m = lerp(m, g, k.c)
+        variance = v - m * m
+        b = k.momentum * b + k.lr * g / xp.sqrt(xp.where(variance < 0, 0.0, variance) + k.eps)
         return b, v, m, b

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from steepest.rule import Number, Rule, coupled
+from steepest.rule import Number, Rule, coupled, depart_and_decay
 
 
 @dataclass(frozen=True)
@@ -75,3 +75,48 @@ class Nesterov(Rule):
     def direction(xp: Any, k: Any, w: Any, g: Any, b: Any) -> tuple[Any, ...]:
         b = k.momentum * b + g
         return g + k.momentum * b, b
+
+
+@dataclass(frozen=True)
+class MomentumTF(Rule):
+    """Heavy ball whose velocity is a step, in units of w.   v ← momentum·v - lr·g   u = -v
+    w ← w - u - lr·weight_decay·w
+
+    Momentum and this one part where lr changes: here a new rate counts for new gradients alone.
+    lr: units of w per unit of g.   State: v (1 float per weight).
+    Sutskever et al. 2013, ICML, equations 1-2; equals keras.optimizers.SGD(momentum=)."""
+
+    lr: Number = 1e-2
+    momentum: Number = 0.9
+    weight_decay: Number = 0.0
+
+    slots = ("v",)
+    signed = ("v",)
+    follow = staticmethod(depart_and_decay)
+
+    @staticmethod
+    def direction(xp: Any, k: Any, w: Any, g: Any, v: Any) -> tuple[Any, ...]:
+        v = k.momentum * v - k.lr * g
+        return -v, v
+
+
+@dataclass(frozen=True)
+class NesterovTF(Rule):
+    """Nesterov's, its velocity a step in units of w.   v ← momentum·v - lr·g   u = lr·g - momentum·v
+    w ← w - u - lr·weight_decay·w
+
+    lr: units of w per unit of g.   State: v (1 float per weight).
+    Sutskever et al. 2013, ICML, equations 3-4; equals keras.optimizers.SGD(momentum=, nesterov=True)."""
+
+    lr: Number = 1e-2
+    momentum: Number = 0.9
+    weight_decay: Number = 0.0
+
+    slots = ("v",)
+    signed = ("v",)
+    follow = staticmethod(depart_and_decay)
+
+    @staticmethod
+    def direction(xp: Any, k: Any, w: Any, g: Any, v: Any) -> tuple[Any, ...]:
+        v = k.momentum * v - k.lr * g
+        return k.lr * g - k.momentum * v, v

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from itertools import chain
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from steepest.errors import UserError
+from steepest.train.rule_descent import RuleDescent
+from steepest.train.torch_descent import TorchDescent
 
 
 class Descent(Protocol):
     """What the loop asks of an optimizer.
 
-    weights  the parameters that it moves
-    factor   on the rate of every group
-    rate     in force in the first group"""
+    weights   the parameters that it moves
+    several   the name of a rule that takes more than one pass over a batch; empty where each takes one
+    averages  whether the weights to test and to ship are not those that are trained
+    factor    on the rate of every group
+    rate      in force in the first group"""
 
     weights: list[nn.Parameter]
+    several: str
+    averages: bool
 
     @property
     def factor(self) -> float: ...
@@ -29,187 +33,16 @@ class Descent(Protocol):
     @property
     def rate(self) -> float: ...
     def norm(self) -> float: ...
+    def look(self, compute: Callable[[], Any]) -> Tensor: ...
     def step(self, scale: float, gradients: list[Tensor | None] | None) -> None: ...
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
     def load(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None: ...
     def rewind(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None: ...
     def pass_over(self) -> None: ...
+    def evaluated(self) -> AbstractContextManager[None]: ...
+    def ship(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None: ...
 
 
 def of(opt: torch.optim.Optimizer, net: nn.Module) -> Descent:
     """The face of this optimizer. Raises UserError where it moves a weight that is not the network's."""
-    if hasattr(opt, "state_by_name"):
-        return RuleDescent(opt)
-    return TorchDescent(opt, net)
-
-
-def total_norm(gradients: Iterable[Tensor | None]) -> float:
-    """Euclidean norm of all gradients together; not finite where any of them is not."""
-    present = [g for g in gradients if g is not None]
-    if not present:
-        return 0.0
-    norms = torch._foreach_norm(present)
-    return float(torch.linalg.vector_norm(torch.stack(norms), dtype=torch.float64))
-
-
-def _weights(opt: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return list(chain.from_iterable(group["params"] for group in opt.param_groups))
-
-
-class RuleDescent:
-    """Over steepest's optimizer, which scales inside its kernel and knows its state by name."""
-
-    def __init__(self, opt: Any) -> None:
-        self.opt = opt
-        self.weights = _weights(opt)
-        self.norm = opt.gradient_norm
-
-    @property
-    def factor(self) -> float:
-        return self.opt.factor
-
-    @factor.setter
-    def factor(self, value: float) -> None:
-        self.opt.factor = value
-
-    @property
-    def rate(self) -> float:
-        return self.opt.rate
-
-    def step(self, scale: float, gradients: list[Tensor | None] | None) -> None:
-        """One update with every gradient multiplied by `scale`."""
-        self.opt.step(scale=scale, gradients=gradients)
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """(copies of all state by name, no numbers)."""
-        return self.opt.state_by_name(), {}
-
-    def load(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """Take over what `state` gave."""
-        self.opt.load_state_by_name(dict(tensors))
-
-    def rewind(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """Take over the state of the weights; factor and schedules stay at today's."""
-        steps, factor = self.opt.steps, self.opt.factor
-        self.load(tensors, numbers)
-        self.opt.steps, self.opt.factor = steps, factor
-
-    def pass_over(self) -> None:
-        """A step went by without an update: schedules go on."""
-        self.opt.steps += 1
-
-
-class TorchDescent:
-    """Over an optimizer of torch.optim, or one with its manners; gradients are changed in place."""
-
-    def __init__(self, opt: torch.optim.Optimizer, net: nn.Module) -> None:
-        self.opt = opt
-        self.weights = _weights(opt)
-        self._factor = 1.0
-        known = {id(weight): name for name, weight in net.named_parameters()}
-        strange = [tuple(w.shape) for w in self.weights if id(w) not in known]
-        if strange:
-            raise UserError(
-                f"The optimizer moves weights that the network does not have (shapes {strange[:5]}). "
-                "Make it from net.parameters() of the network that is trained."
-            )
-        self._names = [known[id(weight)] for weight in self.weights]
-
-    @property
-    def factor(self) -> float:
-        return self._factor
-
-    @factor.setter
-    def factor(self, value: float) -> None:
-        for group in self.opt.param_groups:
-            group["lr"] *= value / self._factor
-        self._factor = value
-
-    @property
-    def rate(self) -> float:
-        return float(self.opt.param_groups[0]["lr"])
-
-    def norm(self) -> float:
-        """Norm of the whole gradient."""
-        return total_norm(weight.grad for weight in self.weights)
-
-    def step(self, scale: float, gradients: list[Tensor | None] | None) -> None:
-        """One update with every gradient multiplied by `scale`."""
-        if gradients is not None:
-            for weight, gradient in zip(self.weights, gradients, strict=True):
-                weight.grad = gradient
-        if scale != 1.0:
-            torch._foreach_mul_([w.grad for w in self.weights if w.grad is not None], scale)
-        self.opt.step()
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """(copies of all state by name, numbers): hyperparameters, and what of the state is no tensor."""
-        held = self.opt.state_dict()
-        flat = {
-            f"{self._names[index]}/{key}": value
-            for index, slots in held["state"].items()
-            for key, value in slots.items()
-        }
-        tensors = {name: value.detach().clone() for name, value in flat.items() if isinstance(value, Tensor)}
-        groups = [{k: v for k, v in group.items() if k != "params"} for group in held["param_groups"]]
-        numbers = {
-            "factor": self._factor,
-            "groups": [{k: _plain(v) for k, v in group.items()} for group in groups],
-            "state": {name: value for name, value in flat.items() if not isinstance(value, Tensor)},
-        }
-        return tensors, _checked(numbers, self.opt)
-
-    def load(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """Take over what `state` gave."""
-        self._load(tensors, numbers["state"], numbers["groups"])
-        self._factor = numbers["factor"]
-
-    def rewind(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """Take over the state of the weights; the groups' hyperparameters stay at today's."""
-        self._load(tensors, numbers["state"], [{} for _ in self.opt.param_groups])
-
-    def pass_over(self) -> None:
-        """A step went by without an update; torch's optimizers have no time of their own."""
-
-    def _load(
-        self, tensors: Mapping[str, Tensor], rest: Mapping[str, Any], groups: list[dict[str, Any]]
-    ) -> None:
-        place = {name: index for index, name in enumerate(self._names)}
-        state: dict[int, dict[str, Any]] = {}
-        for flat, value in chain(tensors.items(), rest.items()):
-            name, _, key = flat.rpartition("/")
-            state.setdefault(place[name], {})[key] = value
-        held = self.opt.state_dict()
-        merged = [
-            group | {k: _as(group.get(k), v) for k, v in saved.items()}
-            for group, saved in zip(held["param_groups"], groups, strict=True)
-        ]
-        # torch keeps the tensors that it is given; a snapshot must stay as it is.
-        copies = {i: {k: _copy(v) for k, v in slots.items()} for i, slots in state.items()}
-        self.opt.load_state_dict({"state": copies, "param_groups": merged})
-
-
-def _copy(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, Tensor) else value
-
-
-def _as(like: Any, value: Any) -> Any:
-    """A saved hyperparameter in the type that the optimizer holds: tensor, tuple, or as it is."""
-    if isinstance(like, Tensor):
-        return torch.as_tensor(value, dtype=like.dtype, device=like.device)
-    return tuple(value) if isinstance(like, tuple) else value
-
-
-def _checked(numbers: dict[str, Any], opt: torch.optim.Optimizer) -> dict[str, Any]:
-    try:
-        json.dumps(numbers)
-    except TypeError:
-        raise UserError(
-            f"The state of {type(opt).__name__} holds objects that are neither tensors nor numbers and "
-            "cannot be saved without executing code on loading. Use another optimizer, or out=None."
-        ) from None
-    return numbers
+    return RuleDescent(opt, net) if hasattr(opt, "state_by_name") else TorchDescent(opt, net)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
 
 from steepest.data import randomness
 from steepest.errors import UserError, did_you_mean
-from steepest.train.average import Average
 
 
 class Evaluation:
     """Measures the weights to ship: the averaged ones where an average is kept.
 
+    shipped  gives a context in which the network holds them; None: they are those that are trained
     measure  a function without arguments → {metric: number}; a name without "/" is put under val/; None: the
              training loss is all there is"""
 
@@ -24,12 +24,12 @@ class Evaluation:
         net: nn.Module,
         measure: Callable[[], Mapping[str, float]] | None,
         monitor: str,
-        average: Average | None,
+        shipped: Callable[[], AbstractContextManager[None]] | None,
     ) -> None:
         self.monitor = monitor
         self._net = net
         self._measure = measure
-        self._average = average
+        self._shipped = shipped
 
     def __call__(self, train_loss: float) -> tuple[dict[str, float], float]:
         """(metrics of this moment, the monitored one). Raises UserError where that is not among them."""
@@ -44,8 +44,8 @@ class Evaluation:
     def _measured(self) -> dict[str, float]:
         if self._measure is None:
             return {}
-        averaged = nullcontext() if self._average is None else self._average.swapped()
-        with randomness.undisturbed(), _kept(self._net, buffers=self._average is not None), averaged:
+        averaged = nullcontext() if self._shipped is None else self._shipped()
+        with randomness.undisturbed(), _kept(self._net, buffers=self._shipped is not None), averaged:
             found = self._measure()
         return {name if "/" in name else f"val/{name}": float(value) for name, value in found.items()}
 

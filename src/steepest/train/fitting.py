@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 
 from steepest import evidence as records
 from steepest.data.batches import Batches
+from steepest.engine import passes
+from steepest.engine.curvature import by_labels
 from steepest.engine.optimizer import RuleOptimizer
 from steepest.evidence import Evidence
 from steepest.folder import Folder
@@ -29,10 +32,15 @@ STATISTICS = 100
 def descend(job: Job, steps: Loop) -> None:
     """Train until the budget, the stopping or a signal ends it."""
     job.model.train()
+    labels = by_labels(settled.rule_of(job.recipe, job.given))
+    compute = job.objective_and_logits if labels else job.objective
     for batch in steps:
-        with steps.autocast():
-            loss = job.objective(batch)
-        steps.step(loss)
+        steps.step(partial(_within, steps, compute, batch))
+
+
+def _within(steps: Loop, compute: Callable[[Any], Any], batch: Any) -> Any:
+    with steps.autocast():
+        return compute(batch)
 
 
 def optimizer_of(job: Job, horizon: Evidence | None) -> RuleOptimizer:
@@ -85,7 +93,7 @@ class Validation:
         self._metrics = job.metrics()
 
     def __call__(self) -> dict[str, float]:
-        if self._job.recipe.average is not None:
+        if averages(self._job):
             renew(self._job)
         return measure(self._job, self._batches, self._metrics)
 
@@ -105,6 +113,11 @@ def predictions(job: Job, data: Batches) -> Iterator[tuple[Any, Any]]:
         for microbatches in data.once():
             for batch in microbatches:
                 yield job.outputs(batch), batch
+
+
+def averages(job: Job) -> bool:
+    """Whether the weights to test and to ship are averages, which were never run."""
+    return job.recipe.average is not None or settled.rule_of(job.recipe, job.given).evaluates()
 
 
 def renew(job: Job) -> int:
@@ -138,12 +151,17 @@ def _measured_horizon(job: Job, seconds: float) -> Evidence:
     """Steps are timed on a copy of the network; an evaluation is shared out over the steps between two."""
     copied = deepcopy(job.model)
     optimizer = settled.optimizer_of(job.recipe, job.given, copied, job.source.per_epoch, 10**6)
-    batch = next(job.source.once())[0]
+    batch, labels = next(job.source.once())[0], by_labels(settled.rule_of(job.recipe, job.given))
+
+    def compute() -> Any:
+        outputs = apply(copied, batch[0])
+        loss = job.losses(outputs, batch)
+        return (loss, outputs) if labels else loss
 
     def step() -> None:
         optimizer.zero_grad()
-        job.losses(apply(copied, batch[0]), batch).backward()
-        optimizer.step()
+        _, gradients, reads = passes.look(optimizer, compute)
+        optimizer.step(gradients=gradients, reads=reads)
 
     every = budget.parse(job.recipe.evaluate_every, "evaluate_every").steps(job.source.per_epoch) or 1
     return budget.horizon(seconds, step, other=_evaluation_seconds(job) / every)

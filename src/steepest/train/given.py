@@ -118,8 +118,9 @@ def _of_rule(rule: Rule, written: Mapping[str, Any]) -> dict[str, Any]:
     values = {f.name: getattr(rule, f.name) for f in fields(rule) if not callable(getattr(rule, f.name))}
     own = {key: values.pop(key) for key in ("lr", "weight_decay") if key in values}
     taken = {key: value for key, value in own.items() if written.get(key) is None}
-    name = next(name for name, known in rules.registry().items() if type(rule) is known)
-    return {"rule": f"{MARK}{name}" if _scheduled(rule) else name, "hyper": values, **taken}
+    name = rules.name_of(rule)
+    repeats = name.rpartition("+")[2] in rules.registry() and not _scheduled(rule)
+    return {"rule": name if repeats else f"{MARK}{name}", "hyper": values, **taken}
 
 
 def _scheduled(rule: Rule) -> bool:

@@ -66,8 +66,14 @@ class Job:
 
     def objective(self, batch: Any) -> torch.Tensor:
         """What is descended: the loss, and the penalty where there is one."""
-        value = self.losses(self.outputs(batch), batch)
-        return value if self.penalty is None else value + self.penalty()
+        return self.objective_and_logits(batch)[0]
+
+    def objective_and_logits(self, batch: Any) -> tuple[torch.Tensor, Any]:
+        """The same, and the outputs that it was computed from, one row an example."""
+        outputs = self.outputs(batch)
+        value = self.losses(outputs, batch)
+        value = value if self.penalty is None else value + self.penalty()
+        return value, outputs.unsqueeze(1) if getattr(outputs, "ndim", 0) == 1 else outputs
 
 
 def build(recipe: Recipe, given: Given) -> Job:

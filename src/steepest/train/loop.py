@@ -94,6 +94,12 @@ def loop(
     folder = out if isinstance(out, Folder) or out is None else Folder(out)
     averaged = None if average is None else Average(plain(net), average)
     face = descent.of(opt, plain(net))
+    if averaged is not None and face.averages:
+        raise UserError(
+            f"average={average} would average weights of which the optimizer ships an average of its own. "
+            "Leave it out, or take a rule without one."
+        )
+    shipped = averaged.swapped if averaged is not None else face.evaluated if face.averages else None
     update = Update(
         face,
         guard=Guard() if guard is True else guard or None,
@@ -107,7 +113,7 @@ def loop(
     watch = Watch(
         subject=subject,
         cadence=_cadence(epochs, budget, horizon, evaluate_every, save_every, source),
-        evaluation=Evaluation(net, evaluate, monitor, averaged),
+        evaluation=Evaluation(net, evaluate, monitor, shipped),
         stopping=stopping or Stopping(),
         sign=sign(monitor, mode),
         keeper=Keeper(folder, keep),

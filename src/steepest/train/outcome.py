@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from steepest import evidence as records
+from steepest.evidence import Evidence
 from steepest.folder import Folder, write_atomic
-from steepest.train.fitting import measure, predictions, renew
+from steepest.train.fitting import averages, measure, predictions, renew
 from steepest.train.job import Job
 from steepest.train.loop import Loop
 
@@ -21,6 +23,8 @@ SHOWN = 24
 """Mistakes kept as pictures."""
 SIDE = 64
 """Pixels of the longer side of a kept picture, at most."""
+RENEWED = "batch_norm"
+"""Name of the evidence that running statistics were measured anew."""
 
 
 def finish(job: Job, steps: Loop, folder: Folder) -> dict[str, Any]:
@@ -39,12 +43,22 @@ def finish(job: Job, steps: Loop, folder: Folder) -> dict[str, Any]:
 def ship(job: Job, steps: Loop, folder: Folder) -> None:
     """The best weights into the network and into model.safetensors."""
     steps.restore_best()
-    if job.recipe.average is not None:
-        renew(job)
+    if averages(job):
+        _say_renewed(renew(job), folder)
     weights = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in job.model.state_dict().items()
     }
     write_atomic(folder.model, save(weights))
+
+
+def _say_renewed(batches: int, folder: Folder) -> None:
+    """Record how the statistics beside the shipped weights came about, once a run."""
+    told = any(one.choice == RENEWED for one in records.read(folder.evidence))
+    if batches and not told:
+        why = (
+            "the weights to ship are averages and were never run: statistics are means over training batches"
+        )
+        records.append(folder.evidence, Evidence(RENEWED, batches, why))
 
 
 def _examples(job: Job) -> bytes:

@@ -168,14 +168,14 @@ class Loop:
             if self._left == left:
                 raise UserError("A batch went by without steps.step(loss). Call it once for every batch.")
 
-    def step(self, loss: Tensor | Callable[[], Tensor]) -> None:
+    def step(self, loss: Tensor | Callable[[], Any]) -> None:
         """Backward; and, when the update's last microbatch is in, move the weights.
 
-        loss: mean over the microbatch's examples, or a function that computes it"""
+        loss: mean over the microbatch's examples, or a function that computes it, forward pass and all; rules
+        of more than one pass (SAM, AdaHessian, Sophia) need the function, SophiaG one of (loss, logits)"""
         if not self._left:
             raise UserError("steps.step was called twice for one batch, or outside `for batch in steps`.")
-        value = loss if isinstance(loss, Tensor) else loss()
-        self._subject.update.backward(value, self._share)
+        value = self._subject.update.backward(loss, self._share)
         part = value.detach() if self._share == 1.0 else value.detach() * self._share
         self._loss = part if self._left == len(self._window) or self._loss is None else self._loss + part
         self._left -= 1

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from steepest import rules, schedule
+from steepest.engine.curvature import by_labels
 from steepest.engine.of_model import optimizer
 from steepest.engine.optimizer import RuleOptimizer
 from steepest.errors import UserError
@@ -28,6 +29,7 @@ PATIENCE = 6
 def settled(recipe: Recipe, given: Given, prepared: Prepared, loss: Loss, threads: int | None) -> Recipe:
     """The recipe with the choices that were made written in."""
     rule = rule_of(recipe, given)
+    _check_rule(rule, recipe, prepared)
     numbers = {
         name: v for name in ("lr", "weight_decay") if isinstance(v := getattr(rule, name, None), float)
     }
@@ -47,6 +49,31 @@ def settled(recipe: Recipe, given: Given, prepared: Prepared, loss: Loss, thread
     if recipe.model == "auto":
         choices["model"] = suited(prepared.preprocessing.input_shape)
     return recipe.model_copy(update=choices)
+
+
+def _check_rule(rule: Rule, recipe: Recipe, prepared: Prepared) -> None:
+    """UserError where the recipe asks for what does not go with the rule."""
+    name = rules.name_of(rule)
+    if rule.evaluates() and recipe.average is not None:
+        raise UserError(
+            f"The rule {name!r} averages weights itself; average={recipe.average} is one too many."
+        )
+    if not rule.ascent and not rule.reads:
+        return
+    several = f"The rule {name!r} takes more than one pass over a batch"
+    if recipe.accumulate > 1:
+        raise UserError(f"{several}, which must be whole: leave out accumulate={recipe.accumulate}.")
+    if recipe.precision == "16":
+        raise UserError(f'{several}, and a loss scale fits one. Take precision="bf16" or "32".')
+    if rule.reads and recipe.compile:
+        raise UserError(
+            f"{several} and differentiates twice, which compiled networks cannot. Leave out compile."
+        )
+    if by_labels(rule) and prepared.task.classes is None:
+        raise UserError(
+            f"The rule {name!r} draws labels from predicted classes, and the target is a number. Take "
+            "rule='sophiah' or 'adahessian', which need none."
+        )
 
 
 def rule_of(recipe: Recipe, given: Given) -> Rule:

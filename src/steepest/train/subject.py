@@ -124,6 +124,7 @@ class Subject:
     def ship(self, snapshot: Snapshot) -> None:
         """Only the network changes: to the snapshot's weights, or to their average where one is kept."""
         into_model(self.net, snapshot.model)
+        self.descent.ship(snapshot.part("optimizer"), snapshot.numbers["optimizer"])
         if self.average is not None:
             self.average.load_state(snapshot.part("average"))
             self._average_into_net(self.average.state())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from math import isfinite
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steepest.errors import UserError
 from steepest.gradient import ClipAdaptive, ClipNorm, ClipValue
-from steepest.train.descent import Descent, total_norm
+from steepest.train.descent import Descent
 from steepest.train.guard import Guard, Strikes, Verdict
 from steepest.train.scaler import LossScale
+from steepest.train.torch_descent import total_norm
 
 
 class Update:
@@ -45,17 +47,39 @@ class Update:
             for kind, limit in ((ClipValue, clip_value), (ClipAdaptive, clip_adaptive))
             if limit is not None
         ]
+        if scale is not None and descent.several:
+            raise UserError(
+                f"{descent.several} takes more than one pass over a batch, and the loss scale of "
+                'precision="16" fits one. Take "bf16" or "32".'
+            )
         self._checks = guard is not None or scale is not None
         self._measures = self._checks or clip_norm is not None
 
-    def backward(self, loss: Tensor, share: float) -> None:
-        """Add the gradient of a microbatch that holds this share of the window's examples."""
+    def backward(self, loss: Tensor | Callable[[], Any], share: float) -> Tensor:
+        """Add the gradient of a microbatch that holds this share of the window's examples; its loss."""
+        if self._descent.several:
+            return self._look(loss, share)
+        value = loss if isinstance(loss, Tensor) else loss()
         if self.scale is not None:
             share *= self.scale.value
         if share == 1.0:
-            loss.backward()
+            value.backward()
         else:
-            loss.backward(torch.full_like(loss, share))
+            value.backward(torch.full_like(value, share))
+        return value
+
+    def _look(self, compute: Tensor | Callable[[], Any], share: float) -> Tensor:
+        name = self._descent.several
+        if isinstance(compute, Tensor):
+            raise UserError(
+                f"{name} takes more than one pass over a batch: give steps.step a function that computes the "
+                "loss, as in steps.step(lambda: loss_of(net(x), y))."
+            )
+        if share != 1.0:
+            raise UserError(
+                f"{name} takes more than one pass over a batch, which must be whole: accumulate=1."
+            )
+        return self._descent.look(compute)
 
     def apply(self, loss: Tensor, measure: bool) -> Verdict:
         """Move the weights, or not; the verdict says. loss: the window's; measure: is the norm wanted?"""

@@ -7,19 +7,21 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 
-from steepest import rules
+from steepest import rules, wrap
 from steepest.errors import UserError
-from steepest.rule import QUANTITIES, Rule
+from steepest.rule import Rule
 from steepest.verbs.rule_path import SADDLE, STEPS, VALLEY, Landscape, drawn, path, suited
 
 
 def listing() -> Iterator[str]:
-    """Every rule: its name, what it does, and the floats that it keeps of a weight."""
+    """Every rule: its name, the arrays that it keeps of a weight, and what it does."""
     width = max(map(len, rules.registry()))
     yield f"{'name':<{width}}  state"
     for name, rule in rules.registry().items():
-        yield f"{name:<{width}}  {' '.join(rule.slots) or '-':<9}  {summary(rule)}"
+        kept = " ".join(rule.slots) if len(rule.slots) < 5 else f"{len(rule.slots)} arrays"
+        yield f"{name:<{width}}  {kept or '-':<11}  {summary(rule)}"
     yield ""
+    yield f"Before a name, with a plus, may stand: {', '.join(sorted(wrap.WRAPPERS))}."
     yield "steepest rules NAME shows one: formula, units, state, source, numbers, and its path."
 
 
@@ -43,7 +45,7 @@ def numbers(rule: Rule) -> Iterator[str]:
     """A table of the hyperparameters: name, default, range, meaning."""
     rows = [("number", "default", "range", "meaning")]
     for field in fields(rule):
-        quantity = QUANTITIES.get(field.name)
+        quantity = rule.quantity(field.name)
         span, meaning = (quantity.range, f"{quantity.meaning} ({quantity.unit})") if quantity else ("", "")
         rows.append((field.name, repr(field.default), span, meaning))
     widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:3]]

@@ -1,0 +1,1 @@
+"""The same rules in other libraries, each with its arguments mapped from ours by hand."""

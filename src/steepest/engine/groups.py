@@ -1,0 +1,89 @@
+"""What stands in an optimizer's param_groups, as rules."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import chain
+from operator import is_, itemgetter
+from typing import Any
+
+from steepest.engine.on_numba import form
+from steepest.engine.state import follow_schedules, places, values_in
+from steepest.rule import Rule
+
+
+class Groups:
+    """The groups of an optimizer at its next step.
+
+    rules    every hyperparameter a float
+    forms    what of these is not a number
+    weights  the lists of param_groups
+    turns    -1 for a group that maximizes, 1 for others"""
+
+    def __init__(self) -> None:
+        self.rules: list[Rule] = []
+        self.forms: list[Any] = []
+        self.weights: list[Any] = []
+        self.turns: list[float] = []
+        self._made: list[_Made] = []
+        self._seen: list[Any] = []
+        self._factor = math.nan
+
+    def follow(self, optimizer: Any) -> Groups:
+        """These groups, once they are as param_groups are now; schedules are written there."""
+        groups = optimizer.param_groups
+        values = list(chain.from_iterable(map(dict.values, groups)))
+        if (
+            optimizer.factor != self._factor
+            or len(values) != len(self._seen)
+            or not all(map(is_, values, self._seen))
+        ):
+            self._make(optimizer, groups, values)
+        return self
+
+    def _make(self, optimizer: Any, groups: list[dict[str, Any]], values: list[Any]) -> None:
+        self._seen = []  # until all of this is done: a number may be refused
+        made = self._made[: len(groups)]
+        for index, group in enumerate(groups):
+            template = optimizer.template(index)
+            if index >= len(made) or made[index].template is not template:
+                made[index:] = [_Made(template, group), *made[index + 1 :]]
+        self._made = made
+        self.rules = [one.rule(optimizer, group) for one, group in zip(made, groups, strict=True)]
+        self.forms, self.weights = [one.form for one in made], [group["params"] for group in groups]
+        self.turns = [-1.0 if group.get("maximize") else 1.0 for group in groups]
+        self._factor = optimizer.factor
+        # The very same floats cannot have changed; a tensor may have been written to.
+        self._seen = values if all(one.fixed for one in made) else []
+
+
+class _Made:
+    """The rule of a group as last made from the numbers in it."""
+
+    def __init__(self, template: Rule, group: dict[str, Any]) -> None:
+        self.template, self.form = template, form(template)
+        self.scheduled = any(callable(getattr(template, name)) for name in template.numbers())
+        # What a group does not hold stays as in the template.
+        held = {name: place for name, place in places(type(template)).items() if place[0] in group}
+        self.numbers, self.places = tuple(held), tuple(held.values())
+        self.entries = itemgetter(*dict.fromkeys(entry for entry, _ in self.places), "params")
+        self.seen: tuple[Any, ...] = ()
+
+    def rule(self, optimizer: Any, group: dict[str, Any]) -> Rule:
+        """The template with the group's values, its learning rate multiplied by factor and "lr_scale"."""
+        if self.scheduled:
+            follow_schedules(self.template, optimizer.steps + 1, group)
+        entries = self.entries(group)[:-1]
+        self.fixed = not self.scheduled and all(map(_fixed, entries))
+        seen = (*entries, optimizer.factor, group.get("lr_scale", 1.0))
+        if not self.fixed or seen != self.seen:
+            numbers = dict(zip(self.numbers, values_in(self.places, group), strict=True))
+            numbers["lr"] *= seen[-2] * seen[-1]
+            self.made, self.seen = replace(self.template, **numbers), seen if self.fixed else ()
+        return self.made
+
+
+def _fixed(entry: Any) -> bool:
+    """True where a hyperparameter cannot change without another object taking its place."""
+    return type(entry) in (float, int) or (type(entry) is tuple and all(map(_fixed, entry)))

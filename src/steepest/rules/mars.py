@@ -1,0 +1,60 @@
+"""MARS: gradients freed from part of their noise by the gradient before, then Adam."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from steepest.maths import lerp
+from steepest.rule import Number, Rule, descend_and_decay
+from steepest.rules.adam import moments
+
+
+def corrected(k: Any, g: Any, p: Any) -> Any:
+    """The gradient with a share of what has changed since the last one."""
+    return g + k.ahead * (g - p)
+
+
+@dataclass(frozen=True)
+class MARS(Rule):
+    """AdamW on corrected gradients.   c = g + gamma·β₁/(1-β₁)·(g - p), g at t = 1   p ← g
+    c ← c/max(1, ‖c‖), the norm over one weight   m, v as in AdamW, of c   u = m̂/(√v̂+ε)
+    w ← w - lr·(u + weight_decay·w)
+
+    For matrices and convolutions; its authors move biases, norms and embeddings by AdamW.
+    lr: length of a coordinate's step, in units of w.   State: m, v, p (3 floats per weight).
+    Yuan et al. 2024, arXiv:2411.10438, algorithm 2 with p in place of the last weights' gradient on the batch
+    of now; equals timm.optim.Mars (its authors' code counts p as 0 at t = 1)."""
+
+    lr: Number = 3e-3
+    beta1: Number = 0.95
+    beta2: Number = 0.99
+    eps: Number = 1e-8
+    gamma: Number = 0.025
+    weight_decay: Number = 0.0
+
+    slots = ("m", "v", "p")
+    sums = ("squares",)
+    scope = "weight"
+    signed = ("m",)
+    positive = ("v",)
+    follow = staticmethod(descend_and_decay)
+
+    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
+        ahead = xp.where(t == 1, 0.0, self.gamma * self.beta1 / (1 - self.beta1))
+        return moments(xp, t, self.beta1, self.beta2) | {"ahead": ahead}
+
+    @staticmethod
+    def measure(xp: Any, k: Any, w: Any, g: Any, m: Any, v: Any, p: Any) -> tuple[Any, ...]:
+        c = corrected(k, g, p)
+        return (c * c,)
+
+    def settle(self, xp: Any, t: Any, n: Any, squares: Any) -> dict[str, Any]:
+        return {"shortened": 1 / xp.maximum(1.0, xp.sqrt(squares))}
+
+    @staticmethod
+    def direction(xp: Any, k: Any, w: Any, g: Any, m: Any, v: Any, p: Any) -> tuple[Any, ...]:
+        c = k.shortened * corrected(k, g, p)
+        m = lerp(m, c, k.c1)
+        v = lerp(v, c * c, k.c2)
+        return k.unbias1 * m / (xp.sqrt(k.unbias2 * v) + k.eps), m, v, g

@@ -1,0 +1,42 @@
+"""Wrappers: functions from a rule to a rule, whose hyperparameters lie beside those of the rule within."""
+
+from steepest.wrap.ascents import asam, sam
+from steepest.wrap.averages import averaged, lookahead
+from steepest.wrap.decay import decayed
+from steepest.wrap.filters import grokfast, grokfast_window
+from steepest.wrap.free import schedule_free
+from steepest.wrap.making import WRAPPERS, layers, within
+from steepest.wrap.masks import cautious, cautious_clamped, trust_ratio
+
+FUNCTIONS = (
+    "cautious",
+    "cautious_clamped",
+    "trust_ratio",
+    "grokfast",
+    "grokfast_window",
+    "lookahead",
+    "averaged",
+    "schedule_free",
+    "sam",
+    "asam",
+    "decayed",
+)
+"""Names of the wrappers of this package, as they are called in Python."""
+
+__all__ = [
+    "FUNCTIONS",
+    "WRAPPERS",
+    "asam",
+    "averaged",
+    "cautious",
+    "cautious_clamped",
+    "decayed",
+    "grokfast",
+    "grokfast_window",
+    "layers",
+    "lookahead",
+    "sam",
+    "schedule_free",
+    "trust_ratio",
+    "within",
+]

@@ -1,4 +1,4 @@
-"""The limit of an update: a rule that reads and writes the same arrays and computes nothing.
+"""The limit of an update: a rule that reads and writes the same arrays and computes next to nothing.
 
 It goes through the same engine: the same kernels, pieces and threads."""
 
@@ -19,32 +19,55 @@ def arrive(xp: Any, k: Any, w: Any, u: Any) -> Any:
     return u
 
 
-def alone(xp: Any, k: Any, w: Any, g: Any) -> Any:
-    """Without slots."""
+def no_slot(xp: Any, k: Any, w: Any, g: Any) -> Any:
+    """x ← x + g for the weight and every slot; what is only read goes the same way."""
     return (w + g,)
 
 
-def round_about(xp: Any, k: Any, w: Any, g: Any, *slots: Any) -> Any:
-    """Every array into the next one; one addition, that all of them are read."""
-    *first, last = slots
-    return (g + last, w, *first)
+def one_slot(xp: Any, k: Any, w: Any, g: Any, a: Any) -> Any:
+    """The same."""
+    return w + g, a + g
 
 
-def round_about_and_read(xp: Any, k: Any, w: Any, g: Any, r: Any, *slots: Any) -> Any:
-    """The same with an array that is only read."""
-    *first, last = slots
-    return (g + last + r, w, *first)
+def two_slots(xp: Any, k: Any, w: Any, g: Any, a: Any, b: Any) -> Any:
+    """The same."""
+    return w + g, a + g, b + g
+
+
+def two_slots_and_one_read(xp: Any, k: Any, w: Any, g: Any, r: Any, a: Any, b: Any) -> Any:
+    """The same."""
+    return w + r, a + g, b + g
+
+
+def three_slots(xp: Any, k: Any, w: Any, g: Any, a: Any, b: Any, c: Any) -> Any:
+    """The same."""
+    return w + g, a + g, b + g, c + g
+
+
+def four_slots(xp: Any, k: Any, w: Any, g: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """The same."""
+    return w + g, a + g, b + g, c + g, d + g
+
+
+BODIES = {
+    (0, 0): no_slot,
+    (1, 0): one_slot,
+    (2, 0): two_slots,
+    (2, 1): two_slots_and_one_read,
+    (3, 0): three_slots,
+    (4, 0): four_slots,
+}
+"""By the number of slots that are written and of arrays that are only read."""
 
 
 def idle(rule: Rule) -> Rule:
     """What moves the same bytes as this rule, and nothing else."""
     written = _written(rule)
     read = len(rule.slots) - written + len(rule.reads)
-    body = round_about_and_read if read else round_about
     entries = {
         "slots": tuple(f"s{number}" for number in range(written)),
         "reads": ("r",) * read,
-        "direction": staticmethod(body if written else alone),
+        "direction": staticmethod(BODIES[written, read]),
         "follow": staticmethod(arrive),
     }
     return type(f"Idle{written}{read}", (Rule,), entries)(lr=1.0)

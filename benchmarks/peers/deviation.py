@@ -49,7 +49,7 @@ def measured(peer: Peer, run: Runner) -> list[dict[str, Any]]:
 
 
 def compared(peer: Peer, run: Runner, setting: str, rule: Rule) -> dict[str, Any]:
-    """The largest deviation in any weight after any step, also as a share of the longest way from the start."""
+    """The largest deviation in any weight after any step, and it as a share of the longest way walked."""
     h, problem = numbers(rule), Problem(peer.shapes or paper_of(peer.rule).shapes)
     path, rounding = expected(peer.rule, rule, problem)
     found = whole(run(peer, h, problem, STEPS))

@@ -59,13 +59,14 @@ def head(made: Row) -> Iterator[str]:
 # Conformance
 
 Every rule is written twice: in `src/steepest/rules`, and from its paper in plain NumPy in float64
-(`tests/oracle/papers`), by hands that did not see the first. Both walk 50 steps over a noisy quadratic, and so
-does every library that has a rule of that name. The gradient is noisy, some elements have none at some steps, and
-one weight starts at zero; weights are vectors, matrices and convolutions of 4 to 24 elements. Each rule runs at our
-defaults and again with a weight decay of 0.1, the library's arguments being mapped by hand (`benchmarks/peers`).
+(`tests/oracle/papers`), by hands that did not see the first. Both walk 50 steps over a noisy quadratic, and
+so does every library that has a rule of that name. The gradient is noisy, some elements have none at some
+steps, and one weight starts at zero; weights are vectors, matrices and convolutions of 4 to 24 elements. Each
+rule runs at our defaults and again with a weight decay of 0.1, the library's arguments being mapped by hand
+(`benchmarks/peers`).
 
-A number is the largest deviation from the paper in any weight after any step, as a share of the longest way that a
-weight went. **Bold** is more than rounding can do, and its cause stands below. All is computed in float64.
+A number is the largest deviation from the paper in any weight after any step, as a share of the longest way
+that a weight went. **Bold** is more than rounding can do, and its cause stands below. All is in float64.
 
 ```console
 python benchmarks/conformance.py libraries
@@ -119,18 +120,17 @@ def disagreements(peers: list[Row]) -> Iterator[str]:
     yield f"""
 ## Why they differ
 
-*Left* is the deviation, in units of the weights, that remains when the cause is taken into account: between the
-library and the paper's path with the library's term in it, or between the paper and the library with that one thing
-put right. At 1e-15 nothing else is the matter.
+*Left* is the deviation, in units of the weights, that remains when the cause is taken into account: between
+the library and the paper's path with the library's term in it, or between the paper and the library with that
+one thing put right. At 1e-15 nothing else is the matter.
 
 | | cause | where | share | left |
 {"| --- " * 5}|"""
     for n, (cause, rows) in enumerate(causes(peers).items(), start=1):
-        left = [row["left"] for row in rows if "left" in row]
-        yield (
-            f'| <span id="d{n}">{n}</span> | {cause} | {where(rows)} | {max(row["share"] for row in rows):.0e} '
-            f"| {f'{max(left):.0e}' if left else ''} |"
-        )
+        left = max((row["left"] for row in rows if "left" in row), default=None)
+        share = max(row["share"] for row in rows)
+        last = "" if left is None else f"{left:.0e}"
+        yield f'| <span id="d{n}">{n}</span> | {cause} | {where(rows)} | {share:.0e} | {last} |'
 
 
 def where(rows: list[Row]) -> str:
@@ -169,7 +169,7 @@ def facts(rows: Iterable[Row]) -> Iterator[str]:
     yield f"""
 ## What is said of them, measured here
 
-Faults that users and maintainers report, in the versions above. "No longer" were true of earlier ones.
+Faults that were reported of these libraries or found here. "No longer" is said of earlier versions alone.
 
 | said | here | measured |
 {"| --- " * 3}|"""
@@ -194,10 +194,11 @@ def engines(made: Row, rows: list[Row]) -> Iterator[str]:
     yield f"""
 ## Our engines and faces
 
-The same paths, by every engine of ours: compiled kernels and plain operations under the torch face, JAX under the
-optax face (jitted), and the Keras face on its three backends. Weights have 0, 1, 5, 16, 33 and 1000 elements (rules
-of matrices: 1×1 to 3×8, and a convolution), decay is on; *layouts* is the worst of eight pairs of layouts of weight
-and gradient: dense, transposed, every second element, channels last. float32 is held against the same float64 paper.
+The same paths, by every engine of ours: compiled kernels and plain operations under the torch face, JAX under
+the optax face (jitted), and the Keras face on its three backends. Weights have 0, 1, 5, 16, 33 and 1000
+elements (rules of matrices: 1×1 to 3×8, and a convolution), decay is on; *layouts* is the worst of eight
+pairs of layouts of weight and gradient: dense, transposed, every second element, channels last. float32 is
+held against the same paper in float64.
 
 {measured_on(made)}
 

@@ -20,7 +20,7 @@ from steepest.rule import Rule
 
 jax.config.update("jax_enable_x64", True)
 DRAWING = ("kron", "apollo")
-"""Rules that draw at every step: run without jit, where the step is a number, to draw what the oracle draws."""
+"""Rules that draw at every step: run without jit, where the step is a number, to draw as the oracle."""
 
 
 def runner(name: str, dtype: Any) -> engines.Run:

@@ -76,11 +76,11 @@ def schulz_clamped(x: Array, steps: int, coefficients: str, eps: float) -> Array
 
 
 def muon(scale: Callable[[Array], float], orthogonal: Any = schulz_clamped, corrected: bool = False) -> Any:
-    """`corrected`: the average and the gradient are corrected for the start each on its own before they are mixed."""
+    """`corrected`: average and gradient are corrected for the start, each on its own, and then mixed."""
 
     def path(
-        w: Array, gradient: Gradient, lr: Rate, *, momentum: float, eps: float, weight_decay: float, steps: int,
-        nesterov: bool, coefficients: str, batch_axes: int,
+        w: Array, gradient: Gradient, lr: Rate, *, momentum: float, eps: float, weight_decay: float,
+        steps: int, nesterov: bool, coefficients: str, batch_axes: int,
     ) -> Iterator[Array]:  # fmt: skip
         m = np.zeros_like(w)
         for t in count(1):
@@ -96,7 +96,7 @@ def muon(scale: Callable[[Array], float], orthogonal: Any = schulz_clamped, corr
 
 
 def normuon(by_row: bool) -> Any:
-    """The larger of the norm and ε; ε beside the last norm. AdaMuon (`by_row` False): of the average itself and not of its signs."""
+    """The larger of the norm and ε; ε beside the last norm. AdaMuon: of the average and not of its signs."""
 
     def path(
         w: Array, gradient: Gradient, lr: Rate, *, momentum: float, beta2: float, eps: float,

@@ -68,8 +68,8 @@ CAST = ops.cast
 FREE = (
     Cause("decay acts on y alone and not on z", path=twins.schedule_free_decay_of_y(aliased=False)),
     Cause(
-        "on the torch and TensorFlow backends the z of the step before is a reference to the one that is changed in "
-        "place, so that y is split with the wrong z; decay acts on y alone and not on z",
+        "on the torch and TensorFlow backends the z of the step before is a reference to the one that is "
+        "changed in place, so that y is split with the wrong z; decay acts on y alone and not on z",
         path=twins.schedule_free_decay_of_y(aliased=True),
     ),
 )
@@ -153,8 +153,8 @@ PEERS = [
             clip_threshold=h.threshold,
         ),
         Cause(
-            "of a convolution the last two axes are factored and not the largest two; decay acts before the size of "
-            "the weights is taken; means and comparisons are in float32",
+            "of a convolution the last two axes are factored and not the largest two; decay acts before the "
+            "size of the weights is taken; means and comparisons are in float32",
             path=matrix_twins.adafactor_relative_decay(matrix_twins.last_two, first=True),
             patch=whole_means,
         ),
@@ -166,8 +166,8 @@ PEERS = [
             **base(h), momentum=h.momentum, epsilon=h.eps, ns_steps=h.steps, nesterov=h.nesterov
         ),
         Cause(
-            "momentum is a sum and not a mean, twenty times as long, so that the 1e-7 beside its norm counts less; "
-            "the norm and √max(rows, columns) are in float32",
+            "momentum is a sum and not a mean, twenty times as long, so that the 1e-7 beside its norm counts "
+            "less; the norm and √max(rows, columns) are in float32",
             path=matrix_twins.muon(moonshots, of_sum),
             patch=whole_means,
         ),

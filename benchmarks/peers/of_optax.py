@@ -86,7 +86,10 @@ PEERS = [
         lambda _, h: contrib.sophia(
             **adamw(h), gamma=h.clip, update_interval=h.every, hessian_diagonal_fn=GIVEN
         ),
-        Cause("m is corrected for the start; the curvature counts from the step after it was measured", path=twins.sophia_late),
+        Cause(
+            "m is corrected for the start; the curvature counts from the step after it was measured",
+            path=twins.sophia_late,
+        ),
         given={"lr": 0.01, "clip": 1.0, "eps": 0.01, "every": 3},
     ),
     Peer("sgd", "optax.sgd", lambda _, h: optax.sgd(h.lr), decays=False),
@@ -153,8 +156,8 @@ PEERS = [
     Peer(
         "adanw", "optax.adan", lambda _, h: optax.adan(**adamw(h), b3=h.beta3, eps_root=0.0),
         Cause(
-            "the change of the gradient is multiplied by 1 - β₂ = 0.08: the paper's β are what is new, so that its "
-            "1 - β₂ is the 0.92 that is kept",
+            "the change of the gradient is multiplied by 1 - β₂ = 0.08: the paper's β are what is new, so "
+            "that its 1 - β₂ is the 0.92 that is kept",
             path=twins.adan_small_beta,
         ),
     ),
@@ -164,7 +167,9 @@ PEERS = [
         lambda _, h: optax.lars(
             h.lr, h.weight_decay, trust_coefficient=h.trust, eps=h.eps, momentum=h.momentum
         ),
-        Cause("divided by ‖g + weight_decay·w‖, in the paper by ‖g‖ + weight_decay·‖w‖", path=twins.lars_of_sum),
+        Cause(
+            "divided by ‖g + weight_decay·w‖, in the paper by ‖g‖ + weight_decay·‖w‖", path=twins.lars_of_sum
+        ),
     ),
     Peer("lamb", "optax.lamb", lambda _, h: optax.lamb(**adamw(h))),
     Peer("novograd", "optax.novograd", lambda _, h: optax.novograd(**adamw(h))),
@@ -175,8 +180,8 @@ PEERS = [
         "optax.rprop",
         lambda _, h: optax.rprop(h.lr, h.shrink, h.grow, h.shortest, h.longest),
         Cause(
-            "every step is a step late: the update given out is the one kept from the step before, so that the "
-            "first moves nothing",
+            "every step is a step late: the update given out is the one kept from the step before, so that "
+            "the first moves nothing",
             path=twins.rprop_late,
         ),
     ),
@@ -243,7 +248,13 @@ PEERS = [
         ),
     ),
     Peer("muon", "optax.contrib.muon", lambda _, h: muon(h), corrected(jordans), shapes=FLAT),
-    Peer("muonmatched", "optax.contrib.muon", lambda _, h: muon(h, consistent_rms=0.2), corrected(moonshots), shapes=FLAT),
+    Peer(
+        "muonmatched",
+        "optax.contrib.muon",
+        lambda _, h: muon(h, consistent_rms=0.2),
+        corrected(moonshots),
+        shapes=FLAT,
+    ),
     Peer(
         "schedulefreesgd",
         "optax.contrib.schedule_free_sgd",

@@ -39,20 +39,22 @@ SQUARE = ((7,), (5, 5), (4, 4))
 NOISY = ((4, 5), (6, 4), (3, 2, 2, 2))
 
 
-HALF = "the Newton-Schulz iteration runs in bfloat16"
+HALF = "the Newton-Schulz iteration is in bfloat16"
 
 
 def half(scale: Any) -> Cause:
-    words = "the Newton-Schulz iteration runs in bfloat16, from u/max(‖u‖, ε) where the authors' code has u/(‖u‖ + ε)"
+    words = (
+        "the Newton-Schulz iteration is in bfloat16, from u/max(‖u‖, ε) where the authors have u/(‖u‖ + ε)"
+    )
     return Cause(words, path=matrix_twins.muon(scale), patch=WHOLE)
 
 
 def low_rank(kind: str) -> Cause:
     words = (
-        "m̂ and v̂ are not corrected within, √bc₂/bc₁ is on the step; decay acts on the weights that have moved"
+        "m and v are not corrected within, √bc₂/bc₁ is on the step; decay acts on the weights that have moved"
     )
     if kind == "apollo":
-        words += "; the projected gradient is scaled and projected back, in the paper the gradient itself is scaled"
+        words += "; the projected gradient is scaled and projected back, in the paper the gradient itself is"
         return Cause(words, path=matrix_twins.low_rank(kind), patch=lambda: our_projection(2))
     return Cause(
         f"{words}; singular vectors in float32", path=matrix_twins.low_rank(kind), patch=without_casts
@@ -127,7 +129,12 @@ PEERS = [
         "pytorch-optimizer.CAME",
         lambda p, h: po.CAME(p, **three(h), clip_threshold=h.threshold, eps1=h.eps1, eps2=h.eps2),
     ),
-    Peer("sm3", "pytorch-optimizer.SM3", lambda p, h: po.SM3(p, lr=h.lr, momentum=h.momentum, eps=h.eps), decays=False),
+    Peer(
+        "sm3",
+        "pytorch-optimizer.SM3",
+        lambda p, h: po.SM3(p, lr=h.lr, momentum=h.momentum, eps=h.eps),
+        decays=False,
+    ),
     Peer(
         "dadaptadam",
         "pytorch-optimizer.DAdaptAdam",
@@ -147,12 +154,15 @@ PEERS = [
         "ftrl",
         "pytorch-optimizer.FTRL",
         lambda p, h: po.FTRL(p, lr=h.lr, lr_power=-h.power, beta=h.beta, lambda_1=h.l1, lambda_2=h.l2),
-        Cause("the sum of squares starts at 0, there is no argument for it", numbers=lambda h: {**vars(h), "initial": 0.0}),
+        Cause(
+            "the sum of squares starts at 0, there is no argument for it",
+            numbers=lambda h: {**vars(h), "initial": 0.0},
+        ),
     ),
     Peer("lamb", "pytorch-optimizer.Lamb", lambda p, h: po.Lamb(p, **betas(h), max_grad_norm=0.0),
         Cause(
-            "v is not corrected for the start, and m outside the ratio; decay comes before the ratio; ‖w‖ counts as 10 "
-            "at most, ε is added to ‖r‖",
+            "v is not corrected for the start, and m outside the ratio; decay comes before the ratio; ‖w‖ "
+            "counts as 10 at most, ε is added to ‖r‖",
             path=twins.lamb_uncorrected,
         ),
     ),
@@ -176,7 +186,10 @@ PEERS = [
         lambda p, h: po.MADGRAD(p, **sgd(h), momentum=h.momentum, eps=h.eps),
         Cause("ε is added to the rate, as in the authors' code", path=twins.madgrad_eps_in_rate),
     ),
-    Peer("mars", "pytorch-optimizer.MARS", lambda p, h: po.MARS(p, **betas(h), gamma=h.gamma, optimize_1d=True),
+    Peer(
+        "mars",
+        "pytorch-optimizer.MARS",
+        lambda p, h: po.MARS(p, **betas(h), gamma=h.gamma, optimize_1d=True),
         Cause(RAW_EPS, path=twins.mars_raw_eps),
     ),
     Peer("novograd", "pytorch-optimizer.NovoGrad", lambda p, h: po.NovoGrad(p, **betas(h))),
@@ -190,7 +203,11 @@ PEERS = [
         "radam",
         "pytorch-optimizer.RAdam",
         lambda p, h: po.RAdam(p, **betas(h), weight_decouple=False, degenerated_to_sgd=True),
-        Cause("weight_decay is ignored with weight_decouple=False", path=coupled(radam), numbers=lambda h: {**vars(h), "weight_decay": 0.0}),
+        Cause(
+            "weight_decay is ignored with weight_decouple=False",
+            path=coupled(radam),
+            numbers=lambda h: {**vars(h), "weight_decay": 0.0},
+        ),
     ),
     Peer("radamw", "pytorch-optimizer.RAdam", lambda p, h: po.RAdam(p, **betas(h), degenerated_to_sgd=True)),
     Peer(
@@ -217,8 +234,8 @@ PEERS = [
         "pytorch-optimizer.SOAP",
         lambda p, h: po.SOAP(p, **betas(h), precondition_frequency=h.every, max_precondition_dim=h.largest),
         Cause(
-            "decay acts on the weights that have moved; bases are turned in float32; ours has a ramp of 1e-6 under "
-            "equal eigenvalues",
+            "decay acts on the weights that have moved; bases are turned in float32; ours has a ramp of 1e-6 "
+            "under equal eigenvalues",
             path=matrix_twins.soap_without_ramp,
             patch=without_casts,
         ),
@@ -242,14 +259,28 @@ PEERS = [
             balance_prob=0.0,
         ),
         Cause(
-            "other random numbers, float32 solves (and vectors are not decayed); given ours in float64, what is left "
-            "is 1e-6 instead of 1e-8 beside the root mean square in the clipping",
+            "other random numbers, float32 solves (and vectors are not decayed); given ours in float64, what "
+            "is left is 1e-6 instead of 1e-8 beside the root mean square in the clipping",
             patch=lambda: our_noise(len(NOISY)),
         ),
         shapes=NOISY,
     ),
-    Peer("galore", "pytorch-optimizer.GaLore", lambda p, h: po.GaLore(ranked(p, h), **betas(h)), low_rank("galore"), shapes=FLAT, given={"rank": 2}),
-    Peer("fira", "pytorch-optimizer.Fira", lambda p, h: po.Fira(ranked(p, h), **betas(h)), low_rank("fira"), shapes=FLAT, given={"rank": 2}),
+    Peer(
+        "galore",
+        "pytorch-optimizer.GaLore",
+        lambda p, h: po.GaLore(ranked(p, h), **betas(h)),
+        low_rank("galore"),
+        shapes=FLAT,
+        given={"rank": 2},
+    ),
+    Peer(
+        "fira",
+        "pytorch-optimizer.Fira",
+        lambda p, h: po.Fira(ranked(p, h), **betas(h)),
+        low_rank("fira"),
+        shapes=FLAT,
+        given={"rank": 2},
+    ),
     Peer(
         "apollo",
         "pytorch-optimizer.APOLLO",
@@ -270,7 +301,8 @@ PEERS = [
         "muonmatched",
         "pytorch-optimizer.Muon",
         lambda p, h: po.Muon(
-            muons(p), **sgd(h), momentum=h.momentum, nesterov=h.nesterov, ns_steps=h.steps, use_adjusted_lr=True
+            muons(p), **sgd(h), momentum=h.momentum, nesterov=h.nesterov, ns_steps=h.steps,
+            use_adjusted_lr=True,
         ),
         half(moonshots),
     ),
@@ -290,7 +322,8 @@ PEERS = [
             muons(p), **sgd(h), betas=(h.momentum, h.beta2), ns_steps=h.steps, eps=h.eps
         ),
         Cause(
-            "the average itself is made orthogonal, in the paper its signs; v is corrected for the start; in bfloat16",
+            "the average itself is made orthogonal, in the paper its signs; v is corrected for the start; "
+            "the Newton-Schulz iteration is in bfloat16",
             path=matrix_twins.normuon(False),
             patch=WHOLE,
         ),

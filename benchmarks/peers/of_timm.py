@@ -77,10 +77,14 @@ PEERS = [
         FROM_ONE,
     ),
     Peer("adamw", "timm.AdamWLegacy", lambda p, h: timm.AdamWLegacy(p, **betas(h))),
-    Peer("nadam", "timm.NAdamLegacy", lambda p, h: timm.NAdamLegacy(p, **betas(h), schedule_decay=h.momentum_decay)),
+    Peer(
+        "nadam",
+        "timm.NAdamLegacy",
+        lambda p, h: timm.NAdamLegacy(p, **betas(h), schedule_decay=h.momentum_decay),
+    ),
     Peer("nadamwsimple", "timm.NAdamW", lambda p, h: timm.NAdamW(p, **betas(h)),
         Cause(
-            "the average looked ahead is divided by 1 - β₁ᵗ as a whole, in Dozat's rule its part m by 1 - β₁ᵗ⁺¹",
+            "the average looked ahead is divided by 1 - β₁ᵗ as a whole, in Dozat's rule m by 1 - β₁ᵗ⁺¹",
             path=decoupled(twins.nadam_one_correction),
         ),
     ),
@@ -102,7 +106,8 @@ PEERS = [
         "adanw",
         "timm.Adan",
         lambda p, h: timm.Adan(
-            p, lr=h.lr, betas=(h.beta1, h.beta2, h.beta3), eps=h.eps, weight_decay=h.weight_decay, no_prox=True
+            p, lr=h.lr, betas=(h.beta1, h.beta2, h.beta3), eps=h.eps, weight_decay=h.weight_decay,
+            no_prox=True,
         ),
     ),
     Peer("adopt", "timm.Adopt", lambda p, h: timm.Adopt(p, **betas(h), clip_exp=0.25, decoupled=True)),
@@ -126,7 +131,12 @@ PEERS = [
             p, **sgd(h), momentum=h.momentum, trust_coeff=h.trust, eps=h.eps, always_adapt=True
         ),
     ),
-    Peer("madgrad", "timm.MADGRAD", lambda p, h: timm.MADGRAD(p, **sgd(h), momentum=h.momentum, eps=h.eps), EPS_IN_RATE),
+    Peer(
+        "madgrad",
+        "timm.MADGRAD",
+        lambda p, h: timm.MADGRAD(p, **sgd(h), momentum=h.momentum, eps=h.eps),
+        EPS_IN_RATE,
+    ),
     Peer("mars", "timm.Mars", lambda p, h: timm.Mars(p, **betas(h), gamma=h.gamma, optimize_1d=True)),
     Peer("novograd", "timm.NvNovoGrad", lambda p, h: timm.NvNovoGrad(p, **betas(h)),
         Cause("the second moment is kept in a tensor of float32", patch=double_scalars),
@@ -177,7 +187,9 @@ def muon(p: Any, h: SimpleNamespace, scale: str) -> Any:
 
 
 def half(scale: Any) -> Cause:
-    words = "the Newton-Schulz iteration runs in bfloat16, from u/max(‖u‖, ε) where the authors' code has u/(‖u‖ + ε)"
+    words = (
+        "the Newton-Schulz iteration is in bfloat16, from u/max(‖u‖, ε) where the authors have u/(‖u‖ + ε)"
+    )
     return Cause(words, path=matrix_twins.muon(scale), patch=whole_precision(newton_schulz))
 
 

@@ -32,7 +32,9 @@ def muon(p: Any, h: SimpleNamespace, scale: str) -> Any:
 
 
 def half(scale: Any) -> Cause:
-    words = "the Newton-Schulz iteration runs in bfloat16, from u/max(‖u‖, ε) where the authors' code has u/(‖u‖ + ε)"
+    words = (
+        "the Newton-Schulz iteration is in bfloat16, from u/max(‖u‖, ε) where the authors have u/(‖u‖ + ε)"
+    )
     return Cause(words, path=matrix_twins.muon(scale), patch=without_casts)
 
 

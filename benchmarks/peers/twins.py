@@ -1,4 +1,4 @@
-"""Papers' paths with one library's term in the place of the paper's: what shows the cause of a disagreement."""
+"""Papers' paths with one library's term in the place of the paper's: they show why the library disagrees."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def lamb_decay_outside(
 def lamb_uncorrected(
     w: Array, gradient: Gradient, lr: Rate, *, beta1: float, beta2: float, eps: float, weight_decay: float
 ) -> Iterator[Array]:
-    """pytorch-optimizer: v is not corrected, m outside the ratio; decay first, ‖w‖ at most 10, ε in the ratio."""
+    """pytorch-optimizer: v not corrected, m outside the ratio; decay first, ‖w‖ at most 10, ε in it."""
     m, v = np.zeros_like(w), np.zeros_like(w)
     for t in count(1):
         g = gradient(w, t)
@@ -213,8 +213,8 @@ def sophia_late(
 
 
 def lookahead_late(
-    w: Array, gradient: Gradient, lr: Rate, inner: Any, numbers: dict[str, Any], weight_decay: float, every: int,
-    share: float,
+    w: Array, gradient: Gradient, lr: Rate, inner: Any, numbers: dict[str, Any], weight_decay: float,
+    every: int, share: float,
 ) -> Iterator[Array]:  # fmt: skip
     """timm: the slow weights are copied at the first synchronisation."""
     G: list[Array] = []
@@ -248,11 +248,11 @@ def dadapt_corrected(
 
 
 def schedule_free_decay_of_y(aliased: bool) -> Path:
-    """Keras: decay of y alone, before the step; `aliased`: where y is split into x and z, z is the new one."""
+    """Keras: decay of y alone, before the step; `aliased`: y is split into x and z by the new z."""
 
     def path(
-        w: Array, gradient: Gradient, lr: Rate, *, beta1: float, beta2: float, eps: float, weight_decay: float,
-        power: float, warmup: int,
+        w: Array, gradient: Gradient, lr: Rate, *, beta1: float, beta2: float, eps: float,
+        weight_decay: float, power: float, warmup: int,
     ) -> Iterator[tuple[Array, Array]]:  # fmt: skip
         y = z = w
         v = np.zeros_like(w)

@@ -16,7 +16,7 @@ ADAM = ("beta1", "beta2", "eps")
 def around(
     path: Path, inner: Callable[..., Array], its: tuple[str, ...], names: dict[str, str], **settings: Any
 ) -> Path:
-    """A wrapper's path around a rule: `its` numbers, and the wrapper's by the `names` that it has in steepest."""
+    """A wrapper's path around a rule: `its` numbers, and the wrapper's own by their `names` in steepest."""
 
     def made(w: Array, gradient: Gradient, lr: Rate, *, weight_decay: float, **numbers: Any) -> Any:
         own = {name: numbers[key] for key, name in names.items()}

@@ -54,7 +54,7 @@ WHOLE_VOCABULARY = (
 """What rules that see whole arrays may call on `xp` besides, as the array API means it:
 
 sum, mean, max(x, axis=None | int | tuple, keepdims=False); reshape(x, shape); swapaxes(x, a, b);
-stack(arrays, axis=0); triu(x); tril(x); argsort(x) along the last axis; take(x, indices, axis), indices in a row;
+stack(arrays, axis=0); triu(x); tril(x); argsort(x) along the last axis; take(x, indices, axis);
 addmm(c, a, b, beta=1, alpha=1) → beta·c + alpha·a@b; zeros(shape, like=x); eye(n, like=x); eigh(x) → (values,
 vectors); qr(x) → (q, r), reduced; svd(x) → (u, s, vh), reduced; solve_triangular(a, b, lower=False) → a⁻¹b;
 normal(shape, seed, t, like=x) → standard normal numbers, of (seed, t) alone where t is no traced number;

@@ -234,7 +234,22 @@ class Rule:
         """This rule with every schedule replaced by its value at the global step."""
         hyper = vars(self)
         due = {name: hyper[name](step) for name in _numbers(type(self)) if callable(hyper[name])}
-        return type(self)(**{**hyper, **due}) if due else self
+        return self.having(due) if due else self
+
+    def having(self, numbers: Mapping[str, Any]) -> Rule:
+        """This rule with these hyperparameters; of a rule with no checks of its own, those alone are checked."""
+        cls, hyper = type(self), vars(self)
+        if cls.__post_init__ is not Rule.__post_init__:
+            return cls(**{**hyper, **numbers})
+        made = cast(Rule, object.__new__(cls))
+        made.__dict__.update(hyper)
+        for name in numbers.keys() - hyper.keys():
+            raise TypeError(f"{cls.__name__} has no {name!r}")
+        made.__dict__.update(numbers)
+        for name, measure in _measured(cls):
+            if name in numbers and not callable(numbers[name]):
+                made.__dict__[name] = measure(f"{cls.__name__}'s {name}", numbers[name])
+        return made
 
     def constants(
         self, xp: Any, t: Any, shared: Mapping[str, Any], n: Any = 0, sums: Sequence[Any] = ()

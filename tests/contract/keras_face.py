@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from steepest import rules, schedule
 from steepest.engine.on_keras import vocabulary
 from steepest.errors import UserError
 from steepest.keras import RuleOptimizer, optimizer
+from steepest.rule import Number, Rule
 
 BACKEND = keras.backend.backend()
 EPS = float(np.finfo(np.float32).eps)
@@ -178,6 +180,21 @@ def test_what_is_saved_is_data() -> None:
     }
     by = optimizer(rules.SGD(lr=lambda step: 0.1))
     with pytest.raises(UserError, match=r"cannot be written down.*steepest\.schedule"):
+        by.get_config()
+
+
+@dataclass(frozen=True)
+class Own(Rule):
+    """A rule that a user wrote."""
+
+    lr: Number = 0.1
+    direction = staticmethod(lambda xp, k, w, g: (g,))
+
+
+def test_a_rule_of_ones_own_trains_and_is_not_written_down() -> None:
+    by = optimizer(Own())
+    fitted(by)
+    with pytest.raises(UserError, match=r"Own is no rule of steepest.*without its optimizer"):
         by.get_config()
 
 

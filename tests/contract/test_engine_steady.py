@@ -14,10 +14,10 @@ from steepest.schedule import Exponential
 SHAPES = ((4, 4), (7,), (), (3, 2))
 
 
-def optimizer_of(rule: Rule) -> RuleOptimizer:
+def optimizer_of(rule: Rule, **memory: Any) -> RuleOptimizer:
     draw = torch.Generator().manual_seed(0)
     weights = [torch.nn.Parameter(torch.randn(shape, generator=draw)) for shape in SHAPES]
-    return RuleOptimizer([{"params": weights[:2]}, {"params": weights[2:], "lr": 0.05}], rule)
+    return RuleOptimizer([{"params": weights[:2]}, {"params": weights[2:], "lr": 0.05}], rule, **memory)
 
 
 def weights_of(optimizer: RuleOptimizer) -> list[torch.Tensor]:
@@ -152,6 +152,24 @@ def test_every_kind_of_rule_goes_on_as_if_planned_anew(name: str) -> None:
         planned.step()
     for a, b in zip(weights_of(usual), weights_of(planned), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "memory", [{"average": 0.9}, {"moments": "bfloat16"}, {"moments": "8bit"}, {"rounding": "stochastic"}]
+)
+def test_every_way_to_keep_numbers_goes_on_as_if_planned_anew(memory: dict[str, Any]) -> None:
+    usual, planned = (optimizer_of(rules.AdamW(lr=0.1), **memory) for _ in range(2))
+    for number in range(6):
+        for optimizer in (usual, planned):
+            fill(optimizer, number)
+        planned._plan = None
+        usual.step()
+        planned.step()
+    assert usual._plan.steady is not None
+    for a, b in zip(weights_of(usual), weights_of(planned), strict=True):
+        assert torch.equal(a, b)
+        kept, again = usual.state[a], planned.state[b]
+        assert all(torch.equal(kept[key], again[key]) for key in kept)
 
 
 def test_schedules_go_on() -> None:

@@ -135,10 +135,15 @@ def test_the_plain_engine_makes_the_same_numbers(
         assert near.mean() >= 0.97
 
 
-@pytest.mark.parametrize("name", [n for n, r in sorted(rules.registry().items()) if r.signed or r.positive])
+NAMING = [name for name, rule in sorted(rules.registry().items()) if rule.signed or rule.positive]
+
+
+@pytest.mark.parametrize("name", NAMING)
 def test_every_rule_that_names_moving_averages_moves_with_them_in_few_bits(name: str) -> None:
+    """In one of the two formats, by turns: compiling is what takes the time."""
     rule, shape, moved, found = rule_of(name), (24, 32), {}, {}
-    for form in ("float32", "bfloat16", "8bit"):
+    few = ("bfloat16", "8bit")[NAMING.index(name) % 2]
+    for form in ("float32", few):
         start = torch.tensor(np.random.default_rng(2).normal(size=shape), dtype=torch.float32)
         weight = torch.nn.Parameter(start.clone())
         optimizer = RuleOptimizer([weight], rule, moments=form)
@@ -147,14 +152,13 @@ def test_every_rule_that_names_moving_averages_moves_with_them_in_few_bits(name:
             optimizer.step(gradients=[own], reads={read: [own.abs()] for read in rule.reads} or None)
         moved[form] = torch.linalg.vector_norm(weight.detach() - start)
         found[form] = [optimizer.state[weight][key] for key in slot_keys(rule)]
-        few = {"bfloat16": torch.bfloat16, "8bit": torch.uint8}.get(form, torch.float32)
+        kept = {"bfloat16": torch.bfloat16, "8bit": torch.uint8}.get(form, torch.float32)
         named = [slot for name, slot in zip(rule.slots, found[form], strict=True) if name in _named(rule)]
-        assert all(slot.dtype is few for slot in named)
+        assert all(slot.dtype is kept for slot in named)
     signs = zip(rule.slots, found["float32"], strict=True)
     assert all((slot >= 0).all() for name, slot in signs if name in rule.positive)
     # Noise of up to an eighth in every average, and the length of a sum of steps of either sign:
-    assert 0.5 < moved["bfloat16"] / moved["float32"] < 2
-    assert 0.5 < moved["8bit"] / moved["float32"] < 2
+    assert 0.5 < moved[few] / moved["float32"] < 2
 
 
 def _named(rule: Rule) -> tuple[str, ...]:

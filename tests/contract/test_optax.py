@@ -36,6 +36,14 @@ def quick() -> Any:
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.fixture
+def wide() -> Any:
+    """Let JAX compute in float64."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
 def trees() -> tuple[Tree, Tree]:
     """Weights and gradients of several dtypes, with a leaf that is nothing."""
     params = {"a": jnp.ones((4, 3)), "b": {"half": jnp.full(5, 2.0, jnp.bfloat16), "none": None}}
@@ -58,16 +66,15 @@ def test_a_rule_moves_as_the_reference_does(name: str, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", ["adamw", "kron", "nadam", "prodigy", "soap"])
-def test_in_float64_it_is_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_float64_it_is_the_reference(name: str, monkeypatch: pytest.MonkeyPatch, wide: None) -> None:
     with_common_noise(monkeypatch, on_jax.JAX, jnp.asarray)
     rule = rule_of(name)
-    with jax.enable_x64(True):
-        tx = transformation(rule, kernels="out_in")
-        params = {name: jnp.asarray(w, jnp.float64) for name, w in start(rule).items()}
-        state, step = tx.init(params), jax.jit(tx.apply)
-        for t in range(1, STEPS + 1):
-            params, state = step(state, params, gradients(rule, t))
-        assert_near(params, rule, float(np.finfo(np.float64).eps))
+    tx = transformation(rule, kernels="out_in")
+    params = {name: jnp.asarray(w, jnp.float64) for name, w in start(rule).items()}
+    state, step = tx.init(params), jax.jit(tx.apply)
+    for t in range(1, STEPS + 1):
+        params, state = step(state, params, gradients(rule, t))
+    assert_near(params, rule, float(np.finfo(np.float64).eps))
 
 
 @pytest.mark.parametrize("name", ["adammini", "muon"])

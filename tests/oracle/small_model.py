@@ -74,7 +74,7 @@ def reference(rule: Rule, turned: bool = False, nudge: float = 0.0) -> dict[str,
 
 
 def in_single(rule: Rule) -> Rule:
-    """The rule as a framework has it whose numbers are float32: 1 - 0.9999 is then off by a thousandth."""
+    """The rule as a framework has it whose numbers are float32: 1 - 0.9999 is then off by up to 3e-4."""
     return replace(rule, **{name: float(np.float32(getattr(rule, name))) for name in rule.numbers()})
 
 

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
+from numba import njit
 
 from steepest import rules
 from steepest.engine import kernel_cache, on_numba
 from steepest.engine.inline import NotInlinable
+from steepest.engine.intrinsics import cube_root
 from steepest.engine.kernel_source import source
 from steepest.engine.memory import Memory, layout
 from steepest.engine.optimizer import RuleOptimizer
@@ -70,6 +73,26 @@ def test_the_whole_vocabulary_is_inlined(monkeypatch: pytest.MonkeyPatch) -> Non
     plain, engine = moved(Wordy())
     assert engine == "Leaves"
     torch.testing.assert_close(compiled, plain, rtol=0, atol=1e3 * torch.finfo(torch.float64).eps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cube_roots_are_right_to_the_last_place(dtype: type) -> None:
+    @njit
+    def roots(x, y):
+        for i in range(x.size):
+            y[i] = cube_root(x[i])
+
+    limits = np.finfo(dtype)
+    draw = np.random.default_rng(0)
+    powers = draw.uniform(np.log(float(limits.tiny)), np.log(float(limits.max)) * 0.999, 100_000)
+    below = draw.random(1000) * float(limits.tiny)
+    x = np.concatenate([np.exp(powers), below, [limits.max, limits.tiny, 1.0, 8.0]]).astype(dtype)
+    y, special = np.empty_like(x), np.empty(5, dtype)
+    roots(x, y)
+    wanted = np.cbrt(x.astype(np.longdouble))
+    assert float(np.max(np.abs(y - wanted) / np.spacing(wanted.astype(dtype)))) < 1
+    roots(np.array([0.0, np.inf, np.nan, -1.0, -np.inf], dtype), special)
+    np.testing.assert_array_equal(special, [0.0, np.inf, np.nan, np.nan, np.nan])
 
 
 def test_what_is_beyond_the_vocabulary_runs_on_the_plain_engine() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from itertools import chain
 from operator import is_, itemgetter
 from typing import Any
@@ -62,7 +61,7 @@ class _Made:
     """The rule of a group as last made from the numbers in it."""
 
     def __init__(self, template: Rule, group: dict[str, Any]) -> None:
-        self.template, self.form = template, form(template)
+        self.template, self.form, self.made = template, form(template), template
         self.scheduled = any(callable(getattr(template, name)) for name in template.numbers())
         # What a group does not hold stays as in the template.
         held = {name: place for name, place in places(type(template)).items() if place[0] in group}
@@ -80,7 +79,8 @@ class _Made:
         if not self.fixed or seen != self.seen:
             numbers = dict(zip(self.numbers, values_in(self.places, group), strict=True))
             numbers["lr"] *= seen[-2] * seen[-1]
-            self.made, self.seen = replace(self.template, **numbers), seen if self.fixed else ()
+            self.made = self.made.having(dict(numbers.items() - vars(self.made).items()))
+            self.seen = seen if self.fixed else ()
         return self.made
 
 

@@ -120,7 +120,8 @@ class Body:
             return f"({left} ** {node.right.value!r})"
         if isinstance(node.op, ast.Pow):  # the compiler takes the choice, the same for all i, out of the loop
             x, power = self.bind(left), self.number(node.right, names, function)
-            return f"(math.sqrt({x}) if {power} == T(0.5) else {x} ** {power})"
+            root = f"cube_root({x}) if {power} == T({1 / 3!r}) else {x} ** {power}"
+            return f"(math.sqrt({x}) if {power} == T(0.5) else ({root}))"
         return f"({left} {_operator(node.op)} {self.number(node.right, names, function)})"
 
     def _Compare(self, node: ast.Compare, names: dict[str, Any], function: Any) -> str:

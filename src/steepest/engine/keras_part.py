@@ -25,7 +25,7 @@ class Part:
 
     def __init__(self, rule: Rule, lr_scale: float, follows: bool, compensated: bool) -> None:
         self.rule, self.lr_scale, self.follows, self.compensated = rule, lr_scale, follows, compensated
-        self.copies = _copies(rule)
+        self.copies: list[bool] = []
         self.weights: dict[int, Any] = {}
         self.slots: dict[int, list[Any]] = {}
         self.lost: dict[int, Any] = {}
@@ -33,6 +33,7 @@ class Part:
 
     def build(self, add: Callable[..., Any]) -> None:
         """Make the variables of state for `weights`; add: the optimizer's add_variable."""
+        self.copies = _copies(self.rule, min(map(self.seen_shape, self.weights.values()), key=np.prod))
         for number, w in self.weights.items():
             self.slots[number] = [self._slot(add, w, i) for i in range(len(self.rule.slots))]
             if self.compensated and keras.backend.standardize_dtype(w.dtype) == "bfloat16":
@@ -116,7 +117,7 @@ class Part:
         first = self.first(w)[i]
         zero = self.copies[i] or not first.any()
         start = "zeros" if zero else lambda shape, dtype=None: ops.convert_to_tensor(first, dtype)
-        layout = getattr(w, "_layout", None) if first.shape == tuple(w.shape) else None
+        layout = None if self.rule.whole else getattr(w, "_layout", None)
         return add(
             first.shape, start, dtype=wide_dtype(w), layout=layout, name=f"{_flat(w)}_{self.rule.slots[i]}"
         )
@@ -158,9 +159,9 @@ def step(
         part.share(scalars, assign)
 
 
-def _copies(rule: Rule) -> list[bool]:
+def _copies(rule: Rule, shape: tuple[int, ...]) -> list[bool]:
     """For each slot whether its first value depends on the weight's."""
-    low, high = (rule.init(NUMPY, np.full((6, 4), value)) for value in (1.0, 2.0))
+    low, high = (rule.init(NUMPY, np.full(shape, value)) for value in (1.0, 2.0))
     return [not np.array_equal(a, b) for a, b in zip(low, high, strict=True)]
 
 

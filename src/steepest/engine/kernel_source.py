@@ -23,7 +23,7 @@ import math
 from numba import cfunc, njit, types
 from numba import {dtype} as T
 
-{words}from steepest.engine.intrinsics import assume_apart, pointer
+{words}from steepest.engine.intrinsics import assume_apart, cube_root, pointer
 
 CACHED = "__file__" in globals()
 

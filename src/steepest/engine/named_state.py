@@ -103,7 +103,7 @@ def shaped_alike(rule: Rule, shape: tuple[int, ...]) -> set[str]:
     """The slots that have their weight's shape, and not by chance."""
     if not rule.whole:
         return set(rule.slots)
-    longer = (shape[0] + 1, *shape[1:]) if shape else shape
+    longer = (2 * shape[0], *shape[1:]) if shape else shape
     each = [(one, _shapes(rule, one)) for one in (shape, longer)]
     return {slot for i, slot in enumerate(rule.slots) if all(shapes[i] == one for one, shapes in each)}
 

@@ -89,7 +89,7 @@ def start(rule: Rule, w: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 class Leaf(NamedTuple):
-    """One weight in one step: the gradient and what its rule reads besides, all that it keeps, and the rule with
+    """One weight in one step: the gradient and what its rule reads besides, all that it keeps, the rule with
     its constants, the factor of the gradient and the numbers of `Memory`."""
 
     layout: Layout
@@ -162,7 +162,7 @@ class Leaves:
             yield Leaf(self.layout, *own, *made[moment])
 
     def total(self, made: Sequence[tuple[Any, ...]]) -> np.ndarray:
-        """For each row the sums of `rule.measure`, with what `run` is given, but for constants that need sums."""
+        """For each row the sums of `rule.measure`, with what `run` is given but the constants from sums."""
         with torch.no_grad():
             return np.array([sums(leaf) for leaf in self._rows(made)])
 

@@ -55,8 +55,10 @@ def norm(gradients: Sequence[torch.Tensor]) -> float:
     Squares are summed in float64 by pieces of fixed length, so that the bits do not depend on the threads."""
     plain_ones = gradients if _all_readable(gradients) else [g for g in gradients if readable(g)]
     squares = [_by_torch(g) for g in gradients if not readable(g)] if plain_ones is not gradients else []
-    for dtype in ARITHMETIC:
-        squares += _by_kernel([g for g in plain_ones if g.dtype is dtype], dtype)
+    dtypes = set(map(_dtype, plain_ones))
+    for dtype in filter(dtypes.__contains__, ARITHMETIC):
+        same = plain_ones if len(dtypes) == 1 else [g for g in plain_ones if g.dtype is dtype]
+        squares += _by_kernel(same, dtype)
     return math.sqrt(sum(squares))
 
 
@@ -100,8 +102,6 @@ def _kernel(dtype: torch.dtype) -> kernel_cache.Kernel:
 
 
 def _by_kernel(gradients: Sequence[torch.Tensor], dtype: torch.dtype) -> list[float]:
-    if not gradients:
-        return []
     places = np.array(list(map(torch.Tensor.data_ptr, gradients)), np.int64)
     lengths = tuple(map(torch.Tensor.numel, gradients))
     pieces = _pieces(lengths)

@@ -173,7 +173,7 @@ class Counters:
         return int(self.step[row]), {name: float(array[row]) for name, array in self.shared.items()}
 
     def moments(self, rows: Sequence[int]) -> list[tuple[tuple[int, dict[str, float]], list[int]]]:
-        """The rows that share their counters: ((updates done, shared scalars), rows) for each set of values."""
+        """The rows that share their counters: ((updates done, shared scalars), rows) a set of values."""
         found: dict[tuple[float, ...], list[int]] = {}
         for row in rows:
             found.setdefault(tuple(float(array[row]) for array in self.arrays.values()), []).append(row)

@@ -22,12 +22,17 @@ _gradient = attrgetter("grad")
 def steady(plan: Any) -> Callable[[Any, Any, float, Any], bool] | None:
     """(groups, state, scale, gradients) → whether the step was done; None for plans of other kinds."""
     tables = [table for family in plan.families for table in family.tables]
-    if len(tables) != 1 or tables[0] is None or not tables[0].layout.plain or plan.absent:
+    if len(tables) != 1 or tables[0] is None or plan.absent:
         return None
     family, table, moments = plan.families[0], tables[0], plan.families[0].moments
     rule, numbers = family.rule, family.rule.numbers()
     if rule.sums or rule.shared or rule.reads or not rule.scalars(HOST, 1).keys().isdisjoint(numbers):
         return None
+    besides = {} if table.layout.plain else family.numbers
+    found = {len(besides[moment.group](1)) for moment in moments} if besides else {0}
+    if len(found) > 1:
+        return None
+    space = [0.0] * (table.width - 1 - len(numbers) - len(rule.scalars(HOST, 1)) - found.pop())
     hyper = itemgetter(*numbers) if len(numbers) > 1 else lambda entries: (entries[numbers[0]],)
     forms, lengths, weights, counters = plan.forms, plan.lengths, plan.weights, family.counters
     step, done, memory = counters.step, family.done, counters.memory
@@ -51,6 +56,9 @@ def steady(plan: Any) -> Callable[[Any, Any, float, Any], bool] | None:
             values.append(scale * groups.turns[moment.group])
             values += hyper(rule.__dict__)
             values += rule.scalars(HOST, moment.t + 1).values()
+            if besides:
+                values += space
+                values += besides[moment.group](moment.t + 1)
         pack(constants, 0, *values)
         update()
         increment_version(weights)

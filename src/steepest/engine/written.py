@@ -15,8 +15,13 @@ Data = dict[str, Any]
 
 def rule_data(rule: Rule) -> Data:
     """{"rule": its name, and every hyperparameter}; a curve is a table of its own."""
-    hyper = {field.name: _data(getattr(rule, field.name)) for field in fields(rule)}
-    return {"rule": rules.name_of(rule), **hyper}
+    name = rules.name_of(rule)
+    if rules.registry().get(name.rpartition("+")[2]) not in type(rule).__mro__:
+        raise UserError(
+            f"{type(rule).__name__} is no rule of steepest, so that its name alone would not bring it back. Save "
+            f"the model without its optimizer."
+        )
+    return {"rule": name} | {field.name: _data(getattr(rule, field.name)) for field in fields(rule)}
 
 
 def rule_of(data: Mapping[str, Any]) -> Rule:

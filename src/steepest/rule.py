@@ -169,7 +169,7 @@ class Rule:
     ascent: ClassVar[Callable[..., Any] | None] = None
 
     def __post_init__(self) -> None:
-        for name, measure in _measured(type(self)):
+        for name, measure in _measured(type(self)).items():
             value = getattr(self, name)
             if not callable(value):
                 object.__setattr__(self, name, measure(f"{type(self).__name__}'s {name}", value))
@@ -237,18 +237,15 @@ class Rule:
         return self.having(due) if due else self
 
     def having(self, numbers: Mapping[str, Any]) -> Rule:
-        """This rule with these hyperparameters; of a rule with no checks of its own, those alone are checked."""
+        """This rule with these hyperparameters; where it has no checks of its own, they alone are checked."""
         cls, hyper = type(self), vars(self)
         if cls.__post_init__ is not Rule.__post_init__:
             return cls(**{**hyper, **numbers})
-        made = cast(Rule, object.__new__(cls))
-        made.__dict__.update(hyper)
-        for name in numbers.keys() - hyper.keys():
-            raise TypeError(f"{cls.__name__} has no {name!r}")
-        made.__dict__.update(numbers)
-        for name, measure in _measured(cls):
-            if name in numbers and not callable(numbers[name]):
-                made.__dict__[name] = measure(f"{cls.__name__}'s {name}", numbers[name])
+        made, measures = cast(Rule, object.__new__(cls)), _measured(cls)
+        made.__dict__.update(hyper, **numbers)
+        for name, value in numbers.items():
+            if name in measures and not callable(value):
+                made.__dict__[name] = measures[name](f"{cls.__name__}'s {name}", value)
         return made
 
     def constants(
@@ -271,14 +268,14 @@ def _numbers(cls: type[Rule]) -> tuple[str, ...]:
 
 
 @cache
-def _measured(cls: type[Rule]) -> tuple[tuple[str, Callable[[str, Any], float]], ...]:
+def _measured(cls: type[Rule]) -> dict[str, Callable[[str, Any], float]]:
     """The hyperparameters whose meaning is known, each with what makes a number or a count of it."""
     known = [(field, cls.quantity(field.name)) for field in fields(cls)]
-    return tuple(
-        (field.name, quantity.count if field.type in ("int", int) else quantity.number)
+    return {
+        field.name: quantity.count if field.type in ("int", int) else quantity.number
         for field, quantity in known
         if quantity
-    )
+    }
 
 
 @cache

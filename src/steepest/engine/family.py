@@ -191,11 +191,13 @@ class Family:
 
     def _sums(self, rules: Sequence[Rule], scales: Sequence[float]) -> list[list[float]]:
         """For each moment the sums that its constants need, added up in the order of the rows."""
-        made = []
+        made, known = [], {}
         for moment in self.moments:
-            rule = rules[moment.group]
-            k, _ = rule.constants(HOST, moment.t + 1, moment.shared)
-            made.append((rule, k, scales[moment.group], ()))
+            rule, key = rules[moment.group], (moment.group, moment.t, *moment.shared.values())
+            if key not in known:
+                k, _ = rule.constants(HOST, moment.t + 1, moment.shared)
+                known[key] = rule, k, scales[moment.group], ()
+            made.append(known[key])
         each = np.zeros((len(self.moving), len(self.rule.sums)))
         for engine, pick in zip(self.engines, self.picks, strict=True):
             each[pick[: len(engine.weights)]] = engine.total(made)

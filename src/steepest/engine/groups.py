@@ -8,7 +8,7 @@ from operator import is_, itemgetter
 from typing import Any
 
 from steepest.engine.on_numba import form
-from steepest.engine.state import follow_schedules, places, values_in
+from steepest.engine.state import follow_schedules, number, places
 from steepest.rule import Rule
 
 
@@ -64,24 +64,32 @@ class _Made:
         self.template, self.form, self.made = template, form(template), template
         self.scheduled = any(callable(getattr(template, name)) for name in template.numbers())
         # What a group does not hold stays as in the template.
-        held = {name: place for name, place in places(type(template)).items() if place[0] in group}
-        self.numbers, self.places = tuple(held), tuple(held.values())
-        self.entries = itemgetter(*dict.fromkeys(entry for entry, _ in self.places), "params")
+        self.places = {name: at for name, at in places(type(template)).items() if at[0] in group}
+        self.entries = itemgetter(*dict.fromkeys(entry for entry, _ in self.places.values()), "params")
         self.seen: tuple[Any, ...] = ()
+        self.by = math.nan
 
     def rule(self, optimizer: Any, group: dict[str, Any]) -> Rule:
         """The template with the group's values, its learning rate multiplied by factor and "lr_scale"."""
         if self.scheduled:
             follow_schedules(self.template, optimizer.steps + 1, group)
-        entries = self.entries(group)[:-1]
-        self.fixed = not self.scheduled and all(map(_fixed, entries))
-        seen = (*entries, optimizer.factor, group.get("lr_scale", 1.0))
-        if not self.fixed or seen != self.seen:
-            numbers = dict(zip(self.numbers, values_in(self.places, group), strict=True))
-            numbers["lr"] *= seen[-2] * seen[-1]
-            self.made = self.made.having(dict(numbers.items() - vars(self.made).items()))
-            self.seen = seen if self.fixed else ()
+        entries, by = self.entries(group), optimizer.factor * group.get("lr_scale", 1.0)
+        if by != self.by or not all(map(is_, entries, self.seen)):
+            self.fixed = not self.scheduled and all(map(_fixed, entries[:-1]))
+            self.made = self.made.having(self._changed(group, by))
+            self.seen, self.by = entries if self.fixed else (None,), by
         return self.made
+
+    def _changed(self, group: dict[str, Any], by: float) -> dict[str, float]:
+        """The numbers that are not as in the rule made last."""
+        changed, last = {}, vars(self.made)
+        for name, (entry, place) in self.places.items():
+            value = group[entry] if place is None else group[entry][place]
+            value = value if type(value) is float else number(value)
+            value = value * by if name == "lr" else value
+            if value != last[name]:
+                changed[name] = value
+        return changed
 
 
 def _fixed(entry: Any) -> bool:

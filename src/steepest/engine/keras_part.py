@@ -33,7 +33,8 @@ class Part:
 
     def build(self, add: Callable[..., Any]) -> None:
         """Make the variables of state for `weights`; add: the optimizer's add_variable."""
-        self.copies = _copies(self.rule, min(map(self.seen_shape, self.weights.values()), key=np.prod))
+        shapes = [shape for shape in map(self.seen_shape, self.weights.values()) if 0 not in shape]
+        self.copies = _copies(self.rule, min(shapes, key=np.prod, default=(0,)))
         for number, w in self.weights.items():
             self.slots[number] = [self._slot(add, w, i) for i in range(len(self.rule.slots))]
             if self.compensated and keras.backend.standardize_dtype(w.dtype) == "bfloat16":

@@ -255,11 +255,12 @@ class Table:
 
     def _load(self, made: Made) -> None:
         values: list[float] = []
+        width, plain = self.width, self.layout.plain
         for _, k, scale, numbers in made:
             values += (scale, *k)
-            if len(k) + 1 < self.width:  # before the sums are known, or where there is more to know
-                more = () if self.layout.plain else numbers
-                values += [0.0] * (self.width - len(k) - 1 - len(more))
+            if len(k) + 1 < width:  # before the sums are known, or where there is more to know
+                more = () if plain else numbers
+                values += [0.0] * (width - len(k) - 1 - len(more))
                 values += more
         self.pack(self.constants, 0, *values)
 

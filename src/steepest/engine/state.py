@@ -123,10 +123,11 @@ def _now(step: int, value: Any) -> Any:
 def values_in(where: Iterable[Place], group: dict[str, Any]) -> list[float]:
     """The hyperparameters at these places of an entry of param_groups, 0-dim tensors read out."""
     values = [group[entry] if place is None else group[entry][place] for entry, place in where]
-    return [value if type(value) is float else _number(value) for value in values]
+    return [value if type(value) is float else number(value) for value in values]
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
+    """A number, also out of a 0-dim tensor."""
     # float(tensor) warns where the tensor wants a gradient, as a differentiable step's may.
     return float(value.item() if isinstance(value, torch.Tensor) else value)
 

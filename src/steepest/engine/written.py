@@ -18,8 +18,8 @@ def rule_data(rule: Rule) -> Data:
     name = rules.name_of(rule)
     if rules.registry().get(name.rpartition("+")[2]) not in type(rule).__mro__:
         raise UserError(
-            f"{type(rule).__name__} is no rule of steepest, so that its name alone would not bring it back. Save "
-            f"the model without its optimizer."
+            f"{type(rule).__name__} is no rule of steepest, so that its name alone would not bring it back. "
+            f"Save the model without its optimizer."
         )
     return {"rule": name} | {field.name: _data(getattr(rule, field.name)) for field in fields(rule)}
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from steepest.engine.kernel_source import source
-from steepest.engine.memory import Memory, layout
+from steepest.engine.kernels.source import source
+from steepest.engine.precision.memory import Memory, layout
 from steepest.rule import Rule
 
 

@@ -34,7 +34,7 @@ from record import write
 
 import steepest.torch
 from steepest import rules
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.gradient import ClipNorm
 from steepest.rule import Rule
 

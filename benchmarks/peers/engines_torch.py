@@ -12,7 +12,7 @@ from papers.problem import Problem
 
 from peers import engines
 from steepest.engine import on_numba
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.rule import Rule
 
 LAYOUTS = {

@@ -17,7 +17,7 @@ except ImportError as error:
         f"(what failed: {error})"
     ) from error
 
-from steepest.engine.keras_optimizer import RuleOptimizer
+from steepest.engine.keras.optimizer import RuleOptimizer
 
 __all__ = ["RuleOptimizer", "optimizer"]
 

@@ -19,8 +19,8 @@ except ImportError as error:
         "steepest.optax needs JAX and optax, which are not installed: pip install 'steepest[jax]'"
     ) from error
 
+from steepest.engine.jax.of_tree import OfTree, RuleState
 from steepest.engine.named_state import Array, Names
-from steepest.engine.of_tree import OfTree, RuleState
 from steepest.engine.on_jax import narrow, scalars, wide
 
 __all__ = ["RuleState", "Transformation", "evaluate", "transformation"]

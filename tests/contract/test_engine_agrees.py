@@ -10,7 +10,7 @@ import torch
 from steepest import rules
 from steepest.engine import on_numba, on_numpy
 from steepest.engine.on_numpy import NUMPY
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.rule import Rule
 
 STEPS = 30

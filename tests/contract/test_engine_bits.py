@@ -7,8 +7,9 @@ import warnings
 import pytest
 import torch
 
-from steepest.engine import on_numba, reduction, threads
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine import on_numba
+from steepest.engine.kernels import reduction, threads
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.rules import AdamW
 
 SHAPES = ((300_000,), (7,), (1,), (400, 401))

@@ -10,7 +10,7 @@ import torch
 
 from steepest import rules
 from steepest.engine import on_numba, on_numpy
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 from steepest.maths import lerp
 from steepest.rule import Number, Rule

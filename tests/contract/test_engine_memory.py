@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from steepest.engine import on_numba
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 from steepest.rules import SGD, AdamW
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from steepest import rules
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.rule import Rule
 from steepest.schedule import Exponential
 

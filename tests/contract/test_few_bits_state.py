@@ -10,9 +10,9 @@ import torch
 import steepest.torch as st
 from steepest import rules
 from steepest.engine import on_numba
-from steepest.engine.formats import BLOCK
-from steepest.engine.memory import slots_in_full
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.precision.formats import BLOCK
+from steepest.engine.precision.memory import slots_in_full
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 from steepest.train.average import Average
 

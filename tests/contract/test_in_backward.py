@@ -9,7 +9,7 @@ from torch import nn
 
 import steepest.torch as st
 from steepest import rules
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 from steepest.rule import Rule
 from steepest.schedule import Constant

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import keras
 
 from steepest import rules
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 from steepest.keras import optimizer
 from steepest.optax import transformation

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from steepest import rules
-from steepest.engine.formats import FULL
-from steepest.engine.kernel_source import source, source_of_sums
-from steepest.engine.memory import Layout
+from steepest.engine.kernels.source import source, source_of_sums
+from steepest.engine.precision.formats import FULL
+from steepest.engine.precision.memory import Layout
 from steepest.maths import HOST, VOCABULARY, WHOLE_VOCABULARY
 from steepest.rule import Rule
 

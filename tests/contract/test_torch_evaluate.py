@@ -11,7 +11,7 @@ import torch
 import steepest.torch as ours
 from steepest import rules, wrap
 from steepest.engine import on_numpy
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 from steepest.rule import Rule
 

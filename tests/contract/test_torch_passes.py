@@ -9,8 +9,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from steepest import rules, wrap
-from steepest.engine import ascent, curvature
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch import ascent, curvature
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 
 DOUBLE = torch.float64

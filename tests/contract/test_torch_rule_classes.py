@@ -12,7 +12,7 @@ import torch
 
 import steepest.torch as ours
 from steepest import rules
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 from steepest.schedule import Exponential
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from steepest import rules
-from steepest.engine import passes
-from steepest.engine.curvature import by_labels
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch import passes
+from steepest.engine.torch.curvature import by_labels
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 from steepest.schedule import Exponential
 from steepest.torch import AdamW, optimizer

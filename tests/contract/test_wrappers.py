@@ -9,8 +9,8 @@ import torch
 
 from steepest import rules, schedule, wrap
 from steepest.engine import on_numba, on_numpy
-from steepest.engine.inline import XP, Body, K
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.kernels.inline import XP, Body, K
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 from steepest.maths import HOST
 from steepest.rule import Rule

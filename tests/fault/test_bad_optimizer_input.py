@@ -10,7 +10,7 @@ from torch import nn
 
 import steepest.torch as ours
 from steepest import rules, wrap
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UnsupportedGradient, UserError
 from steepest.torch import optimizer
 

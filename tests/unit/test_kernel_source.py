@@ -8,12 +8,13 @@ import torch
 from numba import njit
 
 from steepest import rules
-from steepest.engine import kernel_cache, on_numba
-from steepest.engine.inline import NotInlinable
-from steepest.engine.intrinsics import cube_root
-from steepest.engine.kernel_source import source
-from steepest.engine.memory import Memory, layout
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine import on_numba
+from steepest.engine.kernels import compiled
+from steepest.engine.kernels.inline import NotInlinable
+from steepest.engine.kernels.intrinsics import cube_root
+from steepest.engine.kernels.source import source
+from steepest.engine.precision.memory import Memory, layout
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.rule import Number, Rule
 
 SHARE = 0.5
@@ -67,12 +68,12 @@ def moved(rule: Rule, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor,
 
 
 def test_the_whole_vocabulary_is_inlined(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled, engine = moved(Wordy())
+    fused, engine = moved(Wordy())
     assert engine == "Table"
     monkeypatch.setattr(on_numba, "table", lambda *_: None)
     plain, engine = moved(Wordy())
     assert engine == "Leaves"
-    torch.testing.assert_close(compiled, plain, rtol=0, atol=1e3 * torch.finfo(torch.float64).eps)
+    torch.testing.assert_close(fused, plain, rtol=0, atol=1e3 * torch.finfo(torch.float64).eps)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -105,7 +106,7 @@ def test_what_is_beyond_the_vocabulary_runs_on_the_plain_engine() -> None:
 
 def test_a_file_that_changed_after_its_import_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "steepest.engine.inline.inspect.getsource",
+        "steepest.engine.kernels.inline.inspect.getsource",
         lambda _: "def direction(xp, k, w, g):\n    return (-g,)\n",
     )
     with pytest.raises(NotInlinable, match="changed since"):
@@ -149,10 +150,10 @@ def test_an_edited_rule_is_another_kernel(tmp_path, monkeypatch: pytest.MonkeyPa
 def fresh(tmp_path, monkeypatch: pytest.MonkeyPatch):
     """An empty cache folder, and no kernel in memory."""
     monkeypatch.setenv("STEEPEST_CACHE", str(tmp_path / "cache"))
-    kernel_cache._compiled.cache_clear()
+    compiled._compiled.cache_clear()
     monkeypatch.setattr(on_numba, "_kernels", {})
     yield tmp_path / "cache"
-    kernel_cache._compiled.cache_clear()
+    compiled._compiled.cache_clear()
 
 
 EXPECTED = torch.linspace(-2, 2, 41) - 2.5e-3 * torch.linspace(-1, 1.5, 41)
@@ -171,7 +172,7 @@ def test_a_cache_that_cannot_be_used_is_done_without(fresh, damage: str) -> None
         moved(rules.SGD(), torch.float32)
         for file in (fresh / "__pycache__").iterdir():
             file.write_bytes(file.read_bytes()[:20])
-        kernel_cache._compiled.cache_clear()
+        compiled._compiled.cache_clear()
         on_numba._kernels.clear()
     weight, engine = moved(rules.SGD(), torch.float32)
     assert engine == "Table"

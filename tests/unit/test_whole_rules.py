@@ -9,7 +9,7 @@ import torch
 from steepest import rules
 from steepest.engine.on_numpy import NUMPY, step
 from steepest.engine.on_torch import TORCH
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 from steepest.rules.kronecker import eigenbasis, iterated, root
 from steepest.rules.low_rank import singular

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch.autograd.graph import increment_version
 
-from steepest.engine import kernel_cache, threads
-from steepest.engine.columns import ARITHMETIC, NUMBERS
-from steepest.engine.inline import NotInlinable
-from steepest.engine.kernel_cache import ARGUMENTS
-from steepest.engine.kernel_source import constants_of, source, source_of_sums
-from steepest.engine.memory import Layout
-from steepest.engine.threads import PARALLEL_FROM
+from steepest.engine.kernels import threads
+from steepest.engine.kernels.columns import ARITHMETIC, NUMBERS
+from steepest.engine.kernels.compiled import ARGUMENTS, Kernel, compiled
+from steepest.engine.kernels.inline import NotInlinable
+from steepest.engine.kernels.source import constants_of, source, source_of_sums
+from steepest.engine.kernels.threads import PARALLEL_FROM
+from steepest.engine.precision.memory import Layout
 from steepest.rule import Rule
 
 PIECE = 1 << 16
@@ -95,8 +95,8 @@ def cut(lengths: Sequence[int], places: Sequence[int]) -> np.ndarray:
 class Kernels(NamedTuple):
     """What is compiled of a rule: its update, what sums for it, and how many constants they take."""
 
-    update: kernel_cache.Kernel
-    sums: kernel_cache.Kernel | None
+    update: Kernel
+    sums: Kernel | None
     constants: int
 
 
@@ -123,7 +123,7 @@ def form(rule: Rule) -> tuple[Any, ...]:
 
 def _compiled(rule: Rule, dtype: torch.dtype, layout: Layout, clears: bool) -> Kernels | None:
     name = type(rule).__name__
-    made = partial(kernel_cache.compiled, f"{name.lower()}_{str(dtype).removeprefix('torch.')}")
+    made = partial(compiled, f"{name.lower()}_{str(dtype).removeprefix('torch.')}")
     try:
         sums = made(source_of_sums(rule, dtype, layout), *ARGUMENTS) if rule.sums else None
         update = made(source(rule, dtype, layout, clears), *ARGUMENTS)
@@ -203,7 +203,7 @@ class Table:
         self.constants, self.width = self.numbers[first:].data.cast("B"), constants
         self.pack = struct.Struct(f"{constants * sets}d").pack_into
 
-    def _runner(self, kernel: kernel_cache.Kernel) -> Callable[[], None]:
+    def _runner(self, kernel: Kernel) -> Callable[[], None]:
         table, pieces, k = (array.ctypes.data for array in (self.rows, self.pieces, self.numbers))
         if self.elements < PARALLEL_FROM:
             kinds = zip(ARGUMENTS, (table, pieces, 0, len(self.pieces), k), strict=True)

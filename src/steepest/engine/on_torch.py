@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from steepest.engine import memory
-from steepest.engine.memory import Layout
-from steepest.engine.rounding import Draws
+from steepest.engine.precision import memory
+from steepest.engine.precision.memory import Layout
+from steepest.engine.precision.rounding import Draws
 from steepest.engine.torch_arrays import WHOLE
 from steepest.errors import UserError
 from steepest.maths import HOST, VOCABULARY

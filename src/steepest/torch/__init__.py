@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from steepest.engine.in_backward import in_backward
-from steepest.engine.of_model import optimizer
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch.in_backward import in_backward
+from steepest.engine.torch.of_model import optimizer
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.rules import RULES
 from steepest.torch.drop_ins import (
     ASGD,

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from steepest.engine.optimizer import RuleOptimizer
 from steepest.engine.state import at_step, scheduled
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UnsupportedGradient, UserError
 from steepest.rule import Rule
 from steepest.torch.of_rule import KEPT

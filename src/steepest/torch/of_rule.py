@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from steepest.engine.memory import Memory
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.precision.memory import Memory
 from steepest.engine.state import at_step, places
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 from steepest.rule import Rule
 

@@ -13,9 +13,9 @@ import torch
 
 from steepest import evidence as records
 from steepest.data.batches import Batches
-from steepest.engine import passes
-from steepest.engine.curvature import by_labels
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch import passes
+from steepest.engine.torch.curvature import by_labels
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.evidence import Evidence
 from steepest.folder import Folder
 from steepest.models.probe import apply

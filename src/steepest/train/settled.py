@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from steepest import rules, schedule
-from steepest.engine.curvature import by_labels
-from steepest.engine.of_model import optimizer
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch.curvature import by_labels
+from steepest.engine.torch.of_model import optimizer
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 from steepest.models.presets import suited
 from steepest.recipe import Recipe

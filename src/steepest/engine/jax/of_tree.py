@@ -12,7 +12,7 @@ import numpy as np
 
 from steepest.engine import on_jax
 from steepest.engine.axes import turned
-from steepest.engine.leaves import Leaves, leaves_of
+from steepest.engine.jax.leaves import Leaves, leaves_of
 from steepest.engine.named_state import Array, Names, State, Weight, read, written
 from steepest.engine.pure import Shared, holding
 from steepest.errors import UserError

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from steepest import rules
-from steepest.engine.hidden import hidden, kind, takes_all
-from steepest.engine.optimizer import RuleOptimizer
+from steepest.engine.torch.hidden import hidden, kind, takes_all
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 from steepest.group import first_match, no_decay
 from steepest.rule import Rule

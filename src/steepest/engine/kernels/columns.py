@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from steepest.engine.formats import FULL, NEAREST, Format
-from steepest.engine.memory import Layout
-from steepest.engine.words import NAMES
+from steepest.engine.kernels.words import NAMES
+from steepest.engine.precision.formats import FULL, NEAREST, Format
+from steepest.engine.precision.memory import Layout
 from steepest.rule import Rule
 
 ARITHMETIC = {
@@ -29,7 +29,7 @@ def imported(*texts: str) -> str:
     """The line by which a kernel imports what these parts of its source use of `words`; empty for nothing."""
     found = set(re.findall(r"(\w+)\(", "\n".join(texts)))
     used = [name for name in ("scratch", *NAMES) if name in found]
-    return f"from steepest.engine.words import {', '.join(used)}\n" if used else ""
+    return f"from steepest.engine.kernels.words import {', '.join(used)}\n" if used else ""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steepest.engine import rounding
-from steepest.engine.formats import BLOCK, DRAWN, FULL, MOMENTS, NEAREST, ROUNDINGS, Format
-from steepest.engine.rounding import Draws, load
+from steepest.engine.precision import rounding
+from steepest.engine.precision.formats import BLOCK, DRAWN, FULL, MOMENTS, NEAREST, ROUNDINGS, Format
+from steepest.engine.precision.rounding import Draws, load
 from steepest.errors import UserError
 from steepest.rule import Rule
 

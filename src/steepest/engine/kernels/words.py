@@ -11,8 +11,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from steepest.engine import bits
-from steepest.engine.formats import BLOCK
+from steepest.engine.precision import bits
+from steepest.engine.precision.formats import BLOCK
 
 _INT, _FLOAT = ir.IntType(32), ir.FloatType()
 _TYPES = {"Int": types.int32, "Float": types.float32}

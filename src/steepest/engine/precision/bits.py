@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from steepest.engine.formats import HALF, LEAST, MOST
+from steepest.engine.precision.formats import HALF, LEAST, MOST
 
 Float: TypeAlias = Any
 Int: TypeAlias = Any

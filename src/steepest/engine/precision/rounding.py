@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from steepest.engine import bits
-from steepest.engine.formats import BLOCK, FULL, Format
+from steepest.engine.precision import bits
+from steepest.engine.precision.formats import BLOCK, FULL, Format
 
 
 def _down(b: Any, places: int) -> Any:

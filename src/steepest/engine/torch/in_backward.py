@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from steepest.engine.plan import Plan
+from steepest.engine.torch.plan import Plan
 from steepest.errors import UserError
 
 

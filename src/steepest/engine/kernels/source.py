@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import torch
 
-from steepest.engine.columns import ARITHMETIC, Columns, imported
-from steepest.engine.formats import BLOCK
-from steepest.engine.inline import XP, Body, K, NotInlinable
-from steepest.engine.kernel_cache import SIGNATURE
-from steepest.engine.memory import Layout
+from steepest.engine.kernels.columns import ARITHMETIC, Columns, imported
+from steepest.engine.kernels.compiled import SIGNATURE
+from steepest.engine.kernels.inline import XP, Body, K, NotInlinable
+from steepest.engine.precision.formats import BLOCK
+from steepest.engine.precision.memory import Layout
 from steepest.maths import HOST
 from steepest.rule import Rule
 
@@ -23,7 +23,7 @@ import math
 from numba import cfunc, njit, types
 from numba import {dtype} as T
 
-{words}from steepest.engine.intrinsics import assume_apart, cube_root, pointer
+{words}from steepest.engine.kernels.intrinsics import assume_apart, cube_root, pointer
 
 CACHED = "__file__" in globals()
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from steepest.engine import ascent, curvature, recorded
+from steepest.engine.torch import ascent, curvature, recorded
 from steepest.errors import UserError
 from steepest.rule import Rule
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from steepest.engine import arena
-from steepest.engine.memory import EXTRAS, SCALE, flaw, in_8_bits
+from steepest.engine.kernels import arena
 from steepest.engine.named_state import LOST, Names, Weight, renamed
-from steepest.engine.saved import slot_shapes
+from steepest.engine.precision.memory import EXTRAS, SCALE, flaw, in_8_bits
 from steepest.engine.state import slot_keys
+from steepest.engine.torch.saved import slot_shapes
 from steepest.errors import UserError
 from steepest.rule import Rule
 

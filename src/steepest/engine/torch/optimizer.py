@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from steepest.engine import by_name, evaluate, passes, saved, summary
-from steepest.engine.entries import Entries
-from steepest.engine.groups import Groups
-from steepest.engine.in_backward import InBackward
-from steepest.engine.memory import Memory, split
+from steepest.engine.kernels.reduction import norm
 from steepest.engine.named_state import Names
-from steepest.engine.plan import Plan
-from steepest.engine.reduction import norm
+from steepest.engine.precision.memory import Memory, split
 from steepest.engine.state import at_step, following, group_of
+from steepest.engine.torch import by_name, evaluate, passes, saved, summary
+from steepest.engine.torch.entries import Entries
+from steepest.engine.torch.groups import Groups
+from steepest.engine.torch.in_backward import InBackward
+from steepest.engine.torch.plan import Plan
 from steepest.errors import UserError
 from steepest.rule import Rule
 from steepest.rules.shapes import refuse

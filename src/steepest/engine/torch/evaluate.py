@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steepest.engine.memory import slots_in_full
 from steepest.engine.on_torch import TORCH, real, wide
+from steepest.engine.precision.memory import slots_in_full
 from steepest.engine.state import places, slot_keys, values_in
 from steepest.errors import UserError
 from steepest.maths import HOST

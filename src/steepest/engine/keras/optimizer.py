@@ -11,9 +11,9 @@ from typing import Any, Literal
 import keras
 
 from steepest import rules
-from steepest.engine import keras_state
-from steepest.engine.keras_groups import assigned
-from steepest.engine.keras_part import Part, step
+from steepest.engine.keras import state
+from steepest.engine.keras.groups import assigned
+from steepest.engine.keras.part import Part, step
 from steepest.engine.named_state import Array, Names
 from steepest.engine.on_keras import as_it_is, ops, vocabulary
 from steepest.engine.pure import form
@@ -117,13 +117,13 @@ class RuleOptimizer(keras.optimizers.Optimizer):
 
     def state_by_name(self) -> dict[str, Array]:
         """A copy of all state as arrays: "<path>/<slot>", "<path>/step", …, and "steps" and "factor"."""
-        return keras_state.collect(self)
+        return state.collect(self)
 
     def load_state_by_name(self, arrays: Mapping[str, Any], names: Names | None = None) -> None:
         """Take over what `state_by_name` gave, here or elsewhere; a UserError lists what does not fit.
 
         names: {their name of a weight: (our path, "same", "transpose" or "conv")}; none where names agree."""
-        keras_state.restore(self, arrays, names)
+        state.restore(self, arrays, names)
 
     @as_it_is
     def shipped(self) -> list[Any]:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steepest.engine.kernels.reduction import norm
 from steepest.engine.on_torch import TORCH, real, wide
-from steepest.engine.reduction import norm
 
 EPS = 1e-12
 """What is added to the norm of the stretched gradient, as the authors' code does."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from steepest.engine.family import Family, Row
-from steepest.engine.memory import Memory
-from steepest.engine.steady import steady
+from steepest.engine.precision.memory import Memory
+from steepest.engine.torch.family import Family, Row
+from steepest.engine.torch.steady import steady
 from steepest.errors import UnsupportedGradient, UserError
 from steepest.rule import Rule
 

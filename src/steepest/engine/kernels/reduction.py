@@ -10,11 +10,11 @@ from operator import attrgetter
 import numpy as np
 import torch
 
-from steepest.engine import kernel_cache, threads
-from steepest.engine.columns import ARITHMETIC, Column, imported
-from steepest.engine.formats import FULL, NEAREST
-from steepest.engine.kernel_cache import ARGUMENTS, SIGNATURE
+from steepest.engine.kernels import threads
+from steepest.engine.kernels.columns import ARITHMETIC, Column, imported
+from steepest.engine.kernels.compiled import ARGUMENTS, SIGNATURE, Kernel, compiled
 from steepest.engine.on_numba import PLAIN, cut, plain
+from steepest.engine.precision.formats import FULL, NEAREST
 
 SOURCE = (
     '''"""Sums of squares of {dtype}. Written by steepest, which makes it anew where it is missing."""
@@ -22,7 +22,7 @@ SOURCE = (
 from numba import cfunc, njit, types
 from numba import {arithmetic} as T
 
-{words}from steepest.engine.intrinsics import pointer
+{words}from steepest.engine.kernels.intrinsics import pointer
 
 CACHED = "__file__" in globals()
 
@@ -89,7 +89,7 @@ def _accumulator(values: torch.Tensor) -> torch.dtype:
 
 
 @cache
-def _kernel(dtype: torch.dtype) -> kernel_cache.Kernel:
+def _kernel(dtype: torch.dtype) -> Kernel:
     g, name = Column("g", NEAREST.get(dtype, FULL)), str(dtype).removeprefix("torch.")
     source = SOURCE.format(
         dtype=name,
@@ -98,7 +98,7 @@ def _kernel(dtype: torch.dtype) -> kernel_cache.Kernel:
         element=g.loaded(),
         memory=g.memory,
     )
-    return kernel_cache.compiled(f"squares_{name}", source, *ARGUMENTS)
+    return compiled(f"squares_{name}", source, *ARGUMENTS)
 
 
 def _by_kernel(gradients: Sequence[torch.Tensor], dtype: torch.dtype) -> list[float]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from steepest.engine import arena
-from steepest.engine.memory import EXTRAS, SCALE, Memory, flaw, in_8_bits, layout
+from steepest.engine.kernels import arena
 from steepest.engine.on_torch import start, wide
+from steepest.engine.precision.memory import EXTRAS, SCALE, Memory, flaw, in_8_bits, layout
 from steepest.engine.state import slot_keys
 from steepest.errors import UserError
 from steepest.rule import Rule

@@ -17,7 +17,8 @@ import llvmlite
 import numba
 import numpy as np
 
-from steepest.engine import intrinsics
+from steepest.engine.kernels import intrinsics, words
+from steepest.engine.precision import bits, formats
 from steepest.folder import write_atomic
 
 Kernel: TypeAlias = Any
@@ -64,9 +65,8 @@ def _compiled(name: str, source: str, arguments: tuple[Any, ...]) -> Kernel:
 def digest(source: str) -> str:
     """What tells kernels apart: their source, which holds the rule, and everything that compiles it."""
     versions = (numba.__version__, llvmlite.__version__, np.__version__, platform.python_version())
-    house = Path(intrinsics.__file__).parent
-    words = [(house / name).read_text() for name in ("intrinsics.py", "words.py", "bits.py", "formats.py")]
-    return hashlib.sha256("\n".join([source, *words, *versions]).encode()).hexdigest()[:24]
+    vocabulary = [Path(str(module.__file__)).read_text() for module in (intrinsics, words, bits, formats)]
+    return hashlib.sha256("\n".join([source, *vocabulary, *versions]).encode()).hexdigest()[:24]
 
 
 def _from_disk(name: str, source: str) -> ModuleType | None:

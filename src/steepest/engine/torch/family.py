@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from steepest.engine import arena, memory, on_numba, on_torch
-from steepest.engine.memory import Memory, layout
-from steepest.engine.rounding import Draws
+from steepest.engine import on_numba, on_torch
+from steepest.engine.kernels import arena
+from steepest.engine.precision import memory
+from steepest.engine.precision.memory import Memory, layout
+from steepest.engine.precision.rounding import Draws
 from steepest.engine.state import Counters, slot_keys
 from steepest.maths import HOST
 from steepest.rule import Rule

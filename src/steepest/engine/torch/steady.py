@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch.autograd.graph import increment_version
 
-from steepest.engine.entries import Entries
+from steepest.engine.torch.entries import Entries
 from steepest.maths import HOST
 
 _gradient = attrgetter("grad")

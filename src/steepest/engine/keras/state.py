@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from steepest.engine.keras_part import Part
+from steepest.engine.keras.part import Part
 from steepest.engine.named_state import Array, Names, State, Weight, read, written
 from steepest.engine.on_keras import ops
 from steepest.errors import UserError

@@ -8,7 +8,7 @@ from typing import Any
 
 from steepest import rules
 from steepest.engine.axes import outputs_first
-from steepest.engine.keras_part import Part
+from steepest.engine.keras.part import Part
 from steepest.errors import UserError
 from steepest.group import first_match, no_decay
 from steepest.rule import Rule

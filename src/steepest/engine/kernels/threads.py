@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from steepest.engine import kernel_cache
-from steepest.engine.kernel_cache import Kernel
+from steepest.engine.kernels.compiled import Kernel, compiled
 
 PARALLEL_FROM = 1 << 18
 """Elements from which on a second thread does clearly more than it costs (benchmarks/threads.py)."""
@@ -25,7 +24,7 @@ SOURCE = '''"""One thread's share. Written by steepest, which makes it anew wher
 
 from numba import cfunc, types
 
-from steepest.engine.intrinsics import call_kernel, take
+from steepest.engine.kernels.intrinsics import call_kernel, take
 
 CACHED = "__file__" in globals()
 
@@ -58,7 +57,7 @@ def spread(kernel: Kernel, table: int, pieces: int, count: int, k: int, elements
 
 @cache
 def _team() -> Kernel:
-    return kernel_cache.compiled("team", SOURCE, ctypes.c_void_p)
+    return compiled("team", SOURCE, ctypes.c_void_p)
 
 
 @cache

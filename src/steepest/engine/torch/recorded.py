@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steepest.engine.memory import Memory
 from steepest.engine.on_torch import TORCH, real, start, wide
+from steepest.engine.precision.memory import Memory
 from steepest.engine.state import places, slot_keys
 from steepest.errors import UserError
 from steepest.rule import Rule

@@ -1,4 +1,4 @@
-"""The kernels and the plain engine under the torch face."""
+"""The kernels, the compiled engine and the plain engine under the torch face."""
 
 from __future__ import annotations
 
@@ -24,12 +24,18 @@ LAYOUTS = {
 """Ways to lay the same numbers out."""
 
 
-def runner(name: str, dtype: torch.dtype, layout: str = "dense", of_gradient: str = "dense") -> engines.Run:
+def runner(
+    name: str,
+    dtype: torch.dtype,
+    layout: str = "dense",
+    of_gradient: str = "dense",
+    engine: str | None = None,
+) -> engines.Run:
     """Weights of that type and layout, and gradients of one of their own."""
 
     def run(rule: Rule, start: list[np.ndarray], problem: Problem, steps: int) -> list[list[np.ndarray]]:
         weights = [LAYOUTS[layout](torch.tensor(w, dtype=dtype)).requires_grad_() for w in start]
-        optimizer, path = RuleOptimizer(weights, rule), []
+        optimizer, path = RuleOptimizer(weights, rule, engine=engine), []
         for t in range(1, steps + 1):
             gs = problem.gradients([w.detach().double().numpy() for w in weights], t)
             for w, g in zip(weights, gs, strict=True):
@@ -53,6 +59,9 @@ def results() -> Iterator[dict[str, Any]]:
         if not rule.whole:
             with mock.patch.object(on_numba, "table", return_value=None):
                 yield engines.result("torch float64", "sizes", name, rule, runner(name, torch.float64)) | own
+        if not (rule.whole or rule.sums):
+            run = runner(name, torch.float32, engine="compiled")
+            yield engines.result("torch compiled float32", "sizes", name, rule, run) | own
         found = [
             engines.result(
                 "layouts", f"{one}, gradient {other}", name, rule, runner(name, torch.float64, one, other)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import get_ident
 
 from steepest.errors import UserError
 
@@ -65,7 +66,7 @@ class Folder:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: a neighbour is written and synced, then takes the name."""
-    neighbour = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    neighbour = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}.tmp")  # of this thread alone
     with writing(path):
         try:
             with open(neighbour, "wb") as file:

@@ -7,6 +7,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from steepest.errors import UserError, did_you_mean
+from steepest.quantity import Quantity
+
+LR_SCALE = Quantity("what the learning rate of some weights is multiplied by", "times")
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -33,6 +36,11 @@ def first_match(names: Iterable[str], by_pattern: Mapping[str, Any], otherwise: 
     claims = split(list(names), list(by_pattern))
     values = [*by_pattern.values(), otherwise]
     return {name: value for claimed, value in zip(claims, values, strict=True) for name in claimed}
+
+
+def checked_factors(lr_scale: Mapping[str, Any] | None) -> dict[str, float]:
+    """Patterns → factors of the learning rate, every one a number."""
+    return {pattern: LR_SCALE.number("lr_scale", by) for pattern, by in (lr_scale or {}).items()}
 
 
 def no_decay(name: str, shape: Sequence[int], module_kind: str) -> bool:

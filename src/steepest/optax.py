@@ -93,8 +93,9 @@ def transformation(
     params = optax.apply_updates(params, updates)
 
     It stands in optax.chain, masked, partition, MultiSteps, apply_if_finite and the like; jits, shards and
-    donates. Hyperparameters are arrays in the state: `with_hyperparams` (or optax.tree.set) changes them and
-    nothing is compiled anew; optax.tree.get reads the rate in force. Schedules are read at the updates done
+    donates. Hyperparameters are arrays in the state, as optax.inject_hyperparams would make them, which is
+    not for rules: `with_hyperparams` (or optax.tree.set) changes them and nothing is compiled anew;
+    optax.tree.get reads the rate in force. Schedules are read at the updates done
     plus one; a curve of steepest.schedule, or any function that jax can trace. There is one count of updates
     for all weights: one whose gradient is None stays where it is, and its debiasing goes on.
 
@@ -107,7 +108,7 @@ def transformation(
     rounding: of 16-bit weights. "compensated" keeps what rounding takes away (2 bytes a weight), so that
     steps smaller than a rounding add up; it needs `apply`: differences are rounded before they are added.
     State: the rule's, in float32 or wider, and one scalar a hyperparameter."""
-    rule = rules.named(rule) if isinstance(rule, str) else rule
+    rule = rules.chosen(rule)
     if kernels not in ("in_out", "out_in"):
         raise UserError(f"kernels must be 'in_out' or 'out_in', got {kernels!r}.")
     if rounding not in ("nearest", "compensated"):

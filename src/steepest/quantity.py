@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from steepest.errors import UserError, did_you_mean
 class Quantity:
     """Finite numbers in [low, high), or in (low, high) where low itself makes no sense (`open`).
 
+    doubtful: numbers from here on are rare enough for a warning.
     closed: high belongs to the range too; where it is ∞, that has a meaning as well.
     below: what to say to one who goes below low."""
 
@@ -24,6 +26,7 @@ class Quantity:
     open: bool = False
     closed: bool = False
     below: str = ""
+    doubtful: float = math.inf
 
     @property
     def range(self) -> str:
@@ -39,6 +42,8 @@ class Quantity:
             raise self._refused(name, "be a number in", value) from error
         if not self._holds(number):
             raise self._refused(name, "lie in", value)
+        if self.doubtful <= number < math.inf:
+            warnings.warn(f"{name} is {value!r}. {self}{_turned_round(number)}", stacklevel=2)
         return number
 
     def count(self, name: str, value: Any) -> int:
@@ -85,6 +90,14 @@ def _written(value: Any) -> float:
         return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         return math.nan
+
+
+def _turned_round(number: float) -> str:
+    """The same digits with the other sign in the exponent: what 3e4 may have been meant to be."""
+    if not math.isfinite(number):
+        return ""
+    digits, exponent = f"{number:e}".split("e")
+    return f" Did you mean {float(f'{digits}e{-int(exponent)}'):g}?"
 
 
 def _near(number: float, share: bool) -> Iterator[float]:

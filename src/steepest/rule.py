@@ -21,9 +21,13 @@ QUANTITIES: dict[str, Quantity] = {
         "the learning rate, by which a direction is multiplied",
         "units of w per unit of u",
         below="Rules descend already.",
+        doubtful=1e3,
     ),
     "weight_decay": Quantity(
-        "the pull of a weight towards zero", "per step and unit of lr", below="It pulls towards zero already."
+        "the pull of a weight towards zero",
+        "per step and unit of lr",
+        below="It pulls towards zero already.",
+        doubtful=100,
     ),
     "momentum": Quantity("the share of the last velocity that is kept", "per step", high=1),
     "dampening": Quantity("the share of a gradient that momentum ignores, from step 2 on", high=1),

@@ -85,11 +85,7 @@ def assert_alike(rule: Rule, theirs: tuple[Arrays, Arrays], roundings: float = 1
 
 
 def library(name: str) -> Any:
-    """The module, or a skip; timm asks for torchvision, which may be made for another torch."""
-    try:
-        return importlib.import_module(name)
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"{name} cannot be imported here: {error}")
+    return pytest.importorskip(name)
 
 
 def test_schedule_free_sgd_is_the_authors() -> None:
@@ -164,20 +160,30 @@ def test_lamb_is_optax_and_so_is_adamw_with_a_trust_ratio() -> None:
     assert_alike(wrap.trust_ratio(rules.AdamW(lr=0.01, **ADAM)), theirs)
 
 
-def test_lamb_and_lars_are_timm() -> None:
-    timm = library("timm.optim")
+def test_lamb_and_lars_are_timm(timms: Callable[[str], Any]) -> None:
     lamb = {"lr": 0.01, "max_grad_norm": None, "always_adapt": True, **ADAM}
     lars = {"lr": 0.1, "momentum": 0.8, "trust_coeff": 0.02, "weight_decay": 0.1, "always_adapt": True}
-    assert_alike(rules.LAMB(lr=0.01, **ADAM), of_torch(lambda weights: timm.Lamb(weights, **lamb)))
+    assert_alike(rules.LAMB(lr=0.01, **ADAM), of_torch(lambda weights: timms("lamb").Lamb(weights, **lamb)))
     rule = rules.LARS(lr=0.1, momentum=0.8, trust=0.02, weight_decay=0.1)
-    assert_alike(rule, of_torch(lambda weights: timm.Lars(weights, **lars)))
+    assert_alike(rule, of_torch(lambda weights: timms("lars").Lars(weights, **lars)))
 
 
-def test_cautious_with_a_clamp_is_timm() -> None:
-    timm = library("timm.optim")
+@pytest.mark.parametrize("size", [0.01, 1.0])
+def test_mars_is_timm(timms: Callable[[str], Any], size: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small gradients are not shortened, so that the first step shows what they are corrected by."""
+    plain = gradients
+    monkeypatch.setattr(f"{__name__}.gradients", lambda ws, t: [size * g for g in plain(ws, t)])
+    numbers = {"lr": 0.03, "gamma": 0.1, **ADAM}
+    theirs = of_torch(
+        lambda weights: timms("mars").Mars(weights, betas=(0.8, 0.97), optimize_1d=True, **numbers)
+    )
+    assert_alike(rules.MARS(**BETAS, **numbers), theirs)
+
+
+def test_cautious_with_a_clamp_is_timm(timms: Callable[[str], Any]) -> None:
     lion = {"lr": 0.01, "betas": (0.9, 0.99), "weight_decay": 0.1, "caution": True}
     rule = wrap.cautious_clamped(rules.Lion(lr=0.01, weight_decay=0.1))
-    assert_alike(rule, of_torch(lambda weights: timm.Lion(weights, **lion)))
+    assert_alike(rule, of_torch(lambda weights: timms("lion").Lion(weights, **lion)))
 
 
 def test_lookahead_is_that_of_pytorch_optimizer() -> None:

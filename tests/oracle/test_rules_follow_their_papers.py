@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from papers import PAPERS
+from papers import PAPERS, layerwise
 from papers.paper import Paper
 from papers.problem import Problem
 from trajectories import STEPS, flat, of_paper, of_rule
@@ -65,6 +65,11 @@ def test_so_it_does_by_default(paper: Paper) -> None:
     agree(rules.named(paper.rule), paper, Problem(paper.shapes, seed=1))
 
 
+@pytest.mark.parametrize(("paper", "settings"), SET, ids=identity)
+def test_and_where_gradients_are_small(paper: Paper, settings: dict[str, Any]) -> None:
+    agree(rules.named(paper.rule, **settings), paper, Problem(paper.shapes, seed=3, size=0.01))
+
+
 @pytest.mark.parametrize("paper", [paper for paper in HERE if not paper.steady], ids=identity)
 def test_and_under_a_schedule(paper: Paper) -> None:
     rule = rules.named(paper.rule, **paper.settings | {"lr": falling(paper.settings["lr"])})
@@ -82,6 +87,11 @@ def test_nesterov_is_the_papers_method_seen_from_the_point_ahead() -> None:
         path.append([theta + kept * v])
     found, _ = of_rule(rules.Nesterov(lr=lr, momentum=kept, weight_decay=decay), PAPERS["nesterov"], problem)
     np.testing.assert_allclose(flat(found), flat(path), rtol=0, atol=tolerance(flat(path)))
+
+
+def test_the_rate_of_lars_stands_outside_its_velocity() -> None:
+    rule = rules.LARS(**layerwise.LONG | {"lr": falling(0.5)})
+    agree(rule, Paper("lars", layerwise.lars_outside), Problem(PAPERS["lars"].shapes, seed=2))
 
 
 def test_every_rule_has_its_paper() -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -32,20 +29,6 @@ def library(name: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip(name)
-
-
-@pytest.fixture
-def timms(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
-    """Modules of timm.optim alone: timm wants a torchvision, which may be made for another torch."""
-    found = find_spec("timm")
-    if found is None or not found.submodule_search_locations:
-        pytest.skip("timm is not installed")
-    (folder,) = found.submodule_search_locations
-    for package, path in (("timm", folder), ("timm.optim", f"{folder}/optim")):
-        bare = ModuleType(package)
-        bare.__path__ = [path]
-        monkeypatch.setitem(sys.modules, package, bare)
-    return lambda name: library(f"timm.optim.{name}")
 
 
 def start(shape: tuple[int, ...]) -> np.ndarray:

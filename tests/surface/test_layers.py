@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "steepest"
 
 FLOORS = [
     {"errors", "maths"},
-    {"evidence", "folder", "quantity", "recipe"},
+    {"evidence", "folder", "quantity", "recipe", "statistics"},
     {"rule", "report"},
     {"wrap"},
     {"rules", "gradient", "group", "schedule"},
@@ -44,6 +44,7 @@ TRAINING = {
 
 FOREIGN = {
     "recipe": {"pydantic", "pydantic_core"},
+    "statistics": {"numpy", "scipy"},
     "engine": TRAINING,
     "data": TRAINING | {"PIL"},
     "models": TRAINING,
@@ -60,7 +61,7 @@ FOREIGN = {
 
 OPTIONAL = {
     "jax": {"jax/leaves.py", "jax/of_tree.py", "on_jax.py", "on_keras.py"},
-    "keras": {"keras/optimizer.py", "keras/part.py", "on_keras.py"},
+    "keras": {"keras/gradients.py", "keras/optimizer.py", "keras/part.py", "on_keras.py"},
     "tensorflow": {"keras/optimizer.py", "on_keras.py"},
 }
 """Frameworks that may be absent, and the files of the engine that import them."""

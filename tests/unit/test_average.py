@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from steepest.errors import UserError
+from steepest.torch import optimizer
 from steepest.train.average import Average, renew_statistics
 
 INPUTS = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
@@ -124,3 +125,23 @@ def test_wrong_wishes_get_a_sentence():
     with pytest.raises(UserError, match=r"differs in 0\.weight, 1\.bias"):
         average.load_state(state)
     assert all(torch.equal(value, kept[name]) for name, value in average.state().items())
+
+
+@pytest.mark.parametrize("steps", [1, 3, 40])
+def test_it_is_the_optimizers_own_average_but_for_rounding(steps: int) -> None:
+    torch.manual_seed(0)
+    net = nn.Linear(3, 2)
+    average, opt = Average(net, 0.9), optimizer(net, "adamw", average=0.9)
+    draw = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        for w in net.parameters():
+            w.grad = torch.randn(w.shape, generator=draw)
+        opt.step()
+        average.update()
+    with opt.evaluate():
+        theirs = [w.detach().clone() for w in net.parameters()]
+    eps, ours = torch.finfo(torch.float32).eps, average.state()
+    for (name, _), other in zip(net.named_parameters(), theirs, strict=True):
+        # Three roundings an update, each of at most half an eps of a number below 1.
+        assert (ours[name] - other).abs().max() <= 1.5 * steps * eps
+        assert not torch.equal(other, net.get_parameter(name))

@@ -93,6 +93,13 @@ def test_half_the_warm_up_of_ademamix_is_half_the_half_life() -> None:
     assert 1 - rule.constants(HOST, 5, {})[0].c3 == pytest.approx(0.5 ** (1 / 50.5), rel=10 * EPS)
 
 
+@pytest.mark.parametrize("rule", [rules.DAdaptAdam, rules.HypergradientAdam], ids=lambda rule: rule.__name__)
+def test_sums_over_moments_that_are_still_zero_are_zero(rule: type[Rule]) -> None:
+    """Without ε too: there was no direction before the first."""
+    w, _ = after(rule(eps=0.0), [G, -2 * G, 3 * G])
+    assert np.isfinite(w).all()
+
+
 def test_ftrl_makes_weights_exactly_zero() -> None:
     w, _ = after(rules.FTRL(lr=0.1, l1=0.25), [G], w=np.zeros(3))
     assert (w != 0).tolist() == [True, False, False]

@@ -23,13 +23,12 @@ def source(
     answers = answers_of(target, named)
     weight = None if weight is None else numbers(weight, "sample_weight").astype(np.float64)
     _one_length(tree, answers, weight)
-    several = answers.ndim == 2
     return Source(
         kind="images" if is_pictures(tree) else "arrays",
         name=name,
         inputs=tree,
         target=answers,
-        targets=tuple(f"{named}{i}" for i in range(answers.shape[1])) if several else (named,),
+        targets=target_names(answers, named),
         weight=weight,
         examples=len(answers),
         fingerprint=fingerprint(tree, answers, weight),
@@ -85,6 +84,11 @@ def answers_of(target: Any, name: str) -> np.ndarray:
             f"{name} must hold one number or label an entry, got {array.dtype}: {array.flat[0]!r}."
         )
     return array
+
+
+def target_names(target: np.ndarray, name: str = "target") -> tuple[str, ...]:
+    """The name of a target, or a name for each of several."""
+    return tuple(f"{name}{i}" for i in range(target.shape[1])) if target.ndim == 2 else (name,)
 
 
 def numbers(data: Any, name: str) -> np.ndarray:

@@ -142,7 +142,8 @@ def _check_classes(source: Source) -> list[Any]:
     """The classes of a target, in order; there must be two at least, and rows enough for each."""
     target, name = source.target, " and ".join(source.targets)
     assert target is not None
-    if target.ndim == 2:
+    handed_out = source.kind in ("dataset", "stream")
+    if target.ndim == 2 and not handed_out:
         raise UserError(
             f"Several targets ({name}) can be predicted together as numbers only. Give one target; for "
             "one-hot "
@@ -157,14 +158,14 @@ def _check_classes(source: Source) -> list[Any]:
     gaps = np.array([value is None or value != value for value in target]) if target.dtype == object else None
     if gaps is not None or target.dtype.kind == "f":
         _check_finite(name, target if gaps is None else np.where(gaps, np.nan, 0.0))
-    classes = sorted(set(target.tolist()), key=lambda value: (isinstance(value, str), value))
+    classes = sorted(set(target.ravel().tolist()), key=lambda value: (isinstance(value, str), value))
     if len(classes) < 2:
         raise UserError(
             f"The target {name!r} has one class only, {label(classes[0])!r}, so there is nothing to tell "
             "apart. "
             "Is it the right column?"
         )
-    if 2 * len(classes) > len(target):
+    if 2 * len(classes) > target.size:
         raise UserError(
             f"The target {name!r} has {len(classes)} classes on {len(target)} rows, fewer than two rows a "
             "class. "
@@ -181,7 +182,7 @@ def _check_range(source: Source, classes: list[Any]) -> list[Any]:
         raise UserError(
             f"Labels of a Dataset must be whole numbers from 0 on, got {label(classes[0])!r} among them."
         )
-    if classes[-1] >= len(source.target):  # type: ignore[arg-type]
+    if classes[-1] >= source.target.size:  # type: ignore[arg-type]
         raise UserError(
             f"Label {classes[-1]} is out of range: {len(classes)} different labels should be numbered 0 … "
             f"{len(classes) - 1}. Number them so in the Dataset."

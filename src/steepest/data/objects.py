@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from steepest.data.arrays import answers_of, numpy
+from steepest.data.arrays import answers_of, numpy, target_names
 from steepest.data.batches import batches
 from steepest.data.examples import Seeded
 from steepest.data.randomness import undisturbed
@@ -27,6 +27,7 @@ def dataset(data: Any) -> Source:
         name=type(data).__name__,
         inputs=data,
         target=target,
+        targets=target_names(target),
         examples=len(data),
         fingerprint=fingerprint(type(data).__qualname__, target),
     )
@@ -51,6 +52,7 @@ def stream(data: Any) -> Source:
         name=type(data).__name__,
         inputs=data,
         target=target,
+        targets=target_names(target),
         examples=len(target) if made.per_epoch else None,
         fingerprint=fingerprint(type(data).__qualname__, made.per_epoch, target),
     )

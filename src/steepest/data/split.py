@@ -66,13 +66,15 @@ def _how(source: Source, task: Task, how: str) -> str:
         raise UserError(f"split must be one of {', '.join(known)}; got {how!r}.")
     if how in ("group", "time") and source.groups is None:
         raise UserError(f"split={how!r} needs split_by=, the column that holds the {how}.")
-    if how == "stratified" and task.classes is None:
-        raise UserError("split='stratified' needs classes, and the target is a number. Use split='random'.")
+    one_class = task.classes is not None and source.target is not None and source.target.ndim == 1
+    if how == "stratified" and not one_class:
+        got = "a number" if task.classes is None else "several labels an example"
+        raise UserError(f"split='stratified' needs classes, and the target is {got}. Use split='random'.")
     if how != "auto":
         return how
     if source.groups is not None:
         return "time" if source.groups.dtype.kind == "M" else "group"
-    return "random" if task.classes is None else "stratified"
+    return "stratified" if one_class else "random"
 
 
 def _share(part: float) -> float:

@@ -19,9 +19,11 @@ from steepest.engine.kernels import threads
 from steepest.engine.kernels.columns import ARITHMETIC, NUMBERS
 from steepest.engine.kernels.compiled import ARGUMENTS, Kernel, compiled
 from steepest.engine.kernels.inline import NotInlinable
+from steepest.engine.kernels.places import SAME, UNFIT, looker
 from steepest.engine.kernels.source import constants_of, source, source_of_sums
 from steepest.engine.kernels.threads import PARALLEL_FROM
 from steepest.engine.precision.memory import Layout
+from steepest.engine.pure import form
 from steepest.rule import Rule
 
 PIECE = 1 << 16
@@ -78,6 +80,7 @@ def plain(x: torch.Tensor, like: torch.Tensor, dtype: torch.dtype | None = None)
         and x.shape == like.shape
         and x.is_contiguous()
         and not x.is_inference()
+        and not x.is_neg()
         and (x.storage_offset() + x.numel()) * x.element_size() <= x.untyped_storage().nbytes()
     )
 
@@ -113,12 +116,6 @@ def kernels_of(rule: Rule, dtype: torch.dtype, layout: Layout, clears: bool = Fa
     if key not in _kernels:
         _kernels[key] = _compiled(rule, dtype, layout, clears)
     return _kernels[key]
-
-
-def form(rule: Rule) -> tuple[Any, ...]:
-    """A rule less its schedulable numbers: its formula and its structure. Rules of one form share kernels."""
-    numbers = rule.numbers()
-    return type(rule), *(value for name, value in vars(rule).items() if name not in numbers)
 
 
 def _compiled(rule: Rule, dtype: torch.dtype, layout: Layout, clears: bool) -> Kernels | None:
@@ -178,6 +175,7 @@ class Table:
         self.apart = all(before[1] <= after[0] for before, after in pairwise(stretches))
         self.inputs = 1 + len(rule.reads)
         self.sizes = sizes[:count] * self.inputs
+        self.looker = looker(weights, self.inputs)
         self.places: list[int] = []  # of inputs and weights, as last found fit
         self.seen: set[tuple[int, int]] = set()
         read = self.written[:count] * self.inputs  # until `fits` has seen the gradients
@@ -192,6 +190,7 @@ class Table:
         self.update = self._runner(kernels.update)
         self.measure = kernels.sums and self._runner(kernels.sums)
         self.clearing: Callable[[], None] | None = None
+        self.loaded: Any = None  # what the constants were made of; None where nobody noted it
         self.judged: list[int] | None = None  # the places of which `lone` says whether gradients are apart
 
     def _lay_out(self, sums: int, constants: int, sets: int) -> None:
@@ -214,14 +213,10 @@ class Table:
         """True where every tensor lies where it lay, and the next run may read these inputs.
 
         inputs: the gradients of all rows, then each array that the rule reads besides."""
-        tensors = [*inputs, *self.weights]
-        try:
-            places = list(map(_address, tensors))
-            same = list(map(_size, inputs)) == self.sizes and all(map(_contiguous, tensors))
-            same = same and list(map(_ground, self.storages)) == self.grounds
-        except (RuntimeError, TypeError):  # a tensor without memory of its own, such as a sparse one; or None
+        seen = self.looker.look(inputs if type(inputs) is list else list(inputs))
+        if seen == UNFIT or (self.grounds and list(map(_ground, self.storages)) != self.grounds):
             return False
-        return same and (places == self.places or self._point(inputs, places))
+        return seen == SAME or self._point(inputs, self.looker.found)
 
     def stays(self) -> bool:
         """True where all that is written lies where it lay: then it was an input that did not fit."""
@@ -246,6 +241,7 @@ class Table:
             self.seen.update(enumerate(places[:read]))
         self.rows[:, 1 : 1 + self.inputs] = np.array(places[:read]).reshape(self.inputs, count).T
         self.places = places
+        self.looker.know()
         return True
 
     def _outside(self, start: int, size: int) -> bool:
@@ -263,6 +259,7 @@ class Table:
                 values += [0.0] * (width - len(k) - 1 - len(more))
                 values += more
         self.pack(self.constants, 0, *values)
+        self.loaded = None
 
     def total(self, made: Made) -> np.ndarray:
         """For each row the sums of `rule.measure`, given what `run` is, but for constants that need sums."""

@@ -127,7 +127,8 @@ def _arrays(leaf: Leaf, w: torch.Tensor, kept: Sequence[torch.Tensor]) -> list[t
     return [w, g if leaf.scale == 1.0 else leaf.scale * g, *reads, *slots]
 
 
-def _usable(x: torch.Tensor, w: torch.Tensor) -> bool:
+def usable(x: torch.Tensor, w: torch.Tensor) -> bool:
+    """True where x can be the gradient of a weight, or what a rule reads beside it."""
     kind = x.is_complex() if w.is_complex() else x.is_floating_point()
     return kind and x.layout is torch.strided and x.shape == w.shape and x.device == w.device
 
@@ -154,7 +155,7 @@ class Leaves:
         False where one of them could not be used, as `plan` would say."""
         count = len(self.weights)
         self.inputs = [inputs[row::count] for row in range(count)]
-        return all(map(_usable, inputs, cycle(self.weights)))
+        return all(map(usable, inputs, cycle(self.weights)))
 
     def _rows(self, made: Sequence[tuple[Any, ...]]) -> Iterator[Leaf]:
         columns: Any = zip(self.weights, self.inputs, self.slots, self.places, self.moments, strict=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import fields
 from typing import Any, TypeAlias
 
 from steepest.errors import UserError
@@ -63,9 +62,11 @@ def _at(rule: Rule, name: str, xp: Any, step: Any) -> Any:
 
 
 def form(rule: Rule) -> tuple[Any, ...]:
-    """What of a rule is no number: rules of one form are one formula, and have their sums in common."""
+    """A rule less its schedulable numbers: its formula and its structure.
+
+    Rules of one form share their kernels; where a framework traces them, their sums."""
     numbers = rule.numbers()
-    return type(rule), *(getattr(rule, field.name) for field in fields(rule) if field.name not in numbers)
+    return type(rule), *(value for name, value in vars(rule).items() if name not in numbers)
 
 
 def step_all(

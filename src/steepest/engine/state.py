@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, TypeAlias
@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from steepest.errors import UserError
 from steepest.rule import Rule
 
 _SQUARE = {"v": "square_avg"}
@@ -96,13 +97,9 @@ def at_step(step: int, entries: Mapping[str, Any]) -> dict[str, Any]:
 def following(rule: Rule, entries: Mapping[str, Any]) -> Rule:
     """The rule with what these entries of a group say: their schedules, and no schedule where they hold a
     number."""
-    found: dict[str, Any] = {}
-    for name, (entry, place) in places(type(rule)).items():
-        if entry in entries:
-            value = entries[entry] if place is None else entries[entry][place]
-            if callable(value) or callable(getattr(rule, name)):
-                found[name] = value if callable(value) else float(value)
-    return replace(rule, **found) if found else rule
+    held = _held(rule, entries).items()
+    found = {name: value for name, value in held if callable(value) or callable(getattr(rule, name))}
+    return replace(rule, **{k: v if callable(v) else number(v) for k, v in found.items()}) if found else rule
 
 
 def scheduled(entries: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,16 +117,27 @@ def _now(step: int, value: Any) -> Any:
     return value(step) if callable(value) else value
 
 
-def values_in(where: Iterable[Place], group: dict[str, Any]) -> list[float]:
-    """The hyperparameters at these places of an entry of param_groups, 0-dim tensors read out."""
-    values = [group[entry] if place is None else group[entry][place] for entry, place in where]
-    return [value if type(value) is float else number(value) for value in values]
+def as_it_stands(rule: Rule, group: Mapping[str, Any]) -> Rule:
+    """The rule with the numbers that stand in a group; UserError where one of them cannot be."""
+    return replace(rule, **{name: number(value) for name, value in _held(rule, group).items()})
 
 
-def number(value: Any) -> float:
-    """A number, also out of a 0-dim tensor."""
+def _held(rule: Rule, group: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands in a group for each number of a rule, as far as it holds them."""
+    held = {name: place for name, place in places(type(rule)).items() if place[0] in group}
+    for entry in {entry for entry, place in held.values() if place is not None}:
+        wanted, given = sum(own == entry for own, _ in held.values()), group[entry]
+        if not isinstance(given, tuple | list) or len(given) != wanted:
+            raise UserError(f"{entry} of {type(rule).__name__} must be {wanted} numbers, got {given!r}.")
+    return {name: group[entry] if at is None else group[entry][at] for name, (entry, at) in held.items()}
+
+
+def number(value: Any) -> Any:
+    """A float, also out of a 0-dim tensor. What is no number stays as it is: the rule refuses it by name."""
     # float(tensor) warns where the tensor wants a gradient, as a differentiable step's may.
-    return float(value.item() if isinstance(value, torch.Tensor) else value)
+    if isinstance(value, torch.Tensor):
+        value = value.item() if value.numel() == 1 else value.tolist()
+    return float(value) if hasattr(value, "__float__") and not isinstance(value, bool) else value
 
 
 class Counters:

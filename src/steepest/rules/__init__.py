@@ -169,6 +169,19 @@ def named(name: str, **hyper: Any) -> Rule:
     return kind(**hyper)
 
 
+def chosen(rule: Any) -> Rule:
+    """The rule that is meant by one, or by the name of one."""
+    if isinstance(rule, Rule):
+        return rule
+    if isinstance(rule, str):
+        return named(rule)
+    if isinstance(rule, type) and issubclass(rule, Rule):
+        raise UserError(f"{rule.__name__} is a class of rules. Make one of it: {rule.__name__}(lr=…).")
+    raise UserError(
+        f"A rule must be one, such as rules.AdamW(lr=1e-3), or a name, such as 'adamw'; got {rule!r}."
+    )
+
+
 def name_of(rule: Rule) -> str:
     """The name by which `named` finds the class of a rule."""
     kind, wrappers = layers(type(rule))

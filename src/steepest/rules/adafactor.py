@@ -8,6 +8,7 @@ from typing import Any
 from steepest.maths import lerp
 from steepest.rule import Number, Rule, depart_and_decay, descend_and_decay
 from steepest.rules.factored import (
+    Axes,
     averages,
     clipped,
     followed,
@@ -54,21 +55,24 @@ class Adafactor(Rule):
     follow = staticmethod(depart_and_decay)
 
     def init(self, xp: Any, w: Any) -> tuple[Any, ...]:
-        axes = largest_two(w.shape)
+        axes = self._axes(w)
         return *averages(xp, w, axes), full(xp, w, axes)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         return {"new": _share(xp, t, self.decay_rate), "step": xp.minimum(self.lr, 1 / xp.sqrt(t))}
 
     def direction(self, xp: Any, k: Any, w: Any, g: Any, r: Any, c: Any, v: Any) -> tuple[Any, ...]:
-        axes = largest_two(w.shape)
+        axes = self._axes(w)
         r, c, v = followed(xp, k.new, g * g + k.eps1, axes, r, c, v)
         u = clipped(xp, over_root(xp, g, axes, r, c, v), k.threshold)
         return xp.maximum(rms(xp, w), k.eps2) * k.step * u, r, c, v
 
+    def _axes(self, w: Any) -> Axes:
+        return largest_two(w.shape)
+
 
 @dataclass(frozen=True)
-class AdafactorTorch(Rule):
+class AdafactorTorch(Adafactor):
     """Adafactor as torch has it: eps1 bounds the moments and is not within them.
     r ← βr+(1-β)·mean over columns of g²   c the same over rows   β = 1 - t^-decay_rate
     V = max(r·c/max(mean(r), eps1), eps1²)   d = g/√V
@@ -80,31 +84,20 @@ class AdafactorTorch(Rule):
     State: r, c of a matrix (one float a row and one a column), v of a vector (1 float per weight).
     Shazeer & Stern 2018, arXiv:1804.04235; equals torch.optim.Adafactor(beta2_decay=-decay_rate)."""
 
-    lr: Number = 1e-2
-    decay_rate: Number = 0.8
     eps1: Number = 2.0**-23
-    eps2: Number = 1e-3
-    threshold: Number = 1.0
-    weight_decay: Number = 0.0
-
-    slots = ("r", "c", "v")
-    whole = True
-    follow = staticmethod(depart_and_decay)
-
-    def init(self, xp: Any, w: Any) -> tuple[Any, ...]:
-        axes = last_two(w.shape)
-        return *averages(xp, w, axes), full(xp, w, axes)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
-        new, step = _share(xp, t, self.decay_rate), xp.minimum(self.lr, 1 / xp.sqrt(t))
-        return {"new": new, "step": step, "least": self.eps1 * self.eps1}
+        return Adafactor.scalars(self, xp, t) | {"least": self.eps1 * self.eps1}
 
     def direction(self, xp: Any, k: Any, w: Any, g: Any, r: Any, c: Any, v: Any) -> tuple[Any, ...]:
-        axes = last_two(w.shape)
+        axes = self._axes(w)
         r, c, v = followed(xp, k.new, g * g, axes, r, c, v)
         moments = xp.maximum(moment(xp, axes, r, c, v, k.eps1), k.least)
         u = clipped(xp, g / xp.sqrt(moments), k.threshold)
         return xp.maximum(rms(xp, w), k.eps2) * k.step * u, r, c, v
+
+    def _axes(self, w: Any) -> Axes:
+        return last_two(w.shape)
 
 
 @dataclass(frozen=True)
@@ -116,7 +109,7 @@ class AdafactorBigVision(Rule):
     r, c: over the two longest axes, if the shorter is factor_from long; otherwise V is full.
     lr: length of a coordinate's step, in units of w.
     State: m (1 float per weight); r, c of a matrix (one a row, one a column), v of others (1 per weight).
-    Zhai et al. 2022, arXiv:2106.04560, section 3.5;
+    Zhai et al. 2022, arXiv:2106.04560, section 3.4;
     equals timm's AdafactorBigVision(momentum_dtype=float32)."""
 
     lr: Number = 1e-3
@@ -148,7 +141,7 @@ class AdafactorBigVision(Rule):
 
 
 @dataclass(frozen=True)
-class AdafactorOptax(Rule):
+class AdafactorOptax(Adafactor):
     """Adafactor as optax has it: the rate times the weight's size, and a decay apart from the rate.
     r ← βr+(1-β)·mean over columns of (g²+eps1)   c the same over rows   β = 1 - t^-decay_rate
     V = r·c/mean(r)   d = g/√V   u = max(eps2, RMS(w))·d/max(1, RMS(d)/threshold)
@@ -159,27 +152,18 @@ class AdafactorOptax(Rule):
     State: r, c of a matrix (one float a row and one a column), v of others (1 float per weight).
     Shazeer & Stern 2018, arXiv:1804.04235; equals optax.adafactor(learning_rate=lr)."""
 
-    lr: Number = 1e-2
-    decay_rate: Number = 0.8
-    eps1: Number = 1e-30
-    eps2: Number = 1e-3
-    threshold: Number = 1.0
-    weight_decay: Number = 0.0
     factor_from: int = 128
 
-    slots = ("r", "c", "v")
-    whole = True
     follow = staticmethod(_decay_fully)
-
-    def init(self, xp: Any, w: Any) -> tuple[Any, ...]:
-        axes = largest_two(w.shape, self.factor_from)
-        return *averages(xp, w, axes), full(xp, w, axes)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         return {"new": _share(xp, t, self.decay_rate)}
 
     def direction(self, xp: Any, k: Any, w: Any, g: Any, r: Any, c: Any, v: Any) -> tuple[Any, ...]:
-        axes = largest_two(w.shape, self.factor_from)
+        axes = self._axes(w)
         r, c, v = followed(xp, k.new, g * g + k.eps1, axes, r, c, v)
         u = clipped(xp, over_root(xp, g, axes, r, c, v), k.threshold)
         return k.lr * xp.maximum(rms(xp, w), k.eps2) * u, r, c, v
+
+    def _axes(self, w: Any) -> Axes:
+        return largest_two(w.shape, self.factor_from)

@@ -26,12 +26,8 @@ def together(xp: Any, t: Any, beta1: Any, beta2: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Adam(Rule):
-    """Debiased moments.   g ← g + weight_decay·w   m ← β₁m+(1-β₁)g   v ← β₂v+(1-β₂)g²   u = m̂/(√v̂+ε)
-    w ← w - lr·u
-
-    lr: length of a coordinate's step, in units of w.   State: m, v (2 floats per weight).
-    Kingma & Ba 2015, arXiv:1412.6980, algorithm 1; equals torch.optim.Adam."""
+class TwoMoments(Rule):
+    """Hyperparameters and state of Adam and its next of kin; these differ in what they make of them."""
 
     lr: Number = 1e-3
     beta1: Number = 0.9
@@ -42,6 +38,16 @@ class Adam(Rule):
     slots = ("m", "v")
     signed = ("m",)
     positive = ("v",)
+
+
+@dataclass(frozen=True)
+class Adam(TwoMoments):
+    """Debiased moments.   g ← g + weight_decay·w   m ← β₁m+(1-β₁)g   v ← β₂v+(1-β₂)g²   u = m̂/(√v̂+ε)
+    w ← w - lr·u
+
+    lr: length of a coordinate's step, in units of w.   State: m, v (2 floats per weight).
+    Kingma & Ba 2015, arXiv:1412.6980, algorithm 1; equals torch.optim.Adam."""
+
     couple = staticmethod(coupled)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
@@ -100,7 +106,7 @@ class AdamInside(Adam):
 
 
 @dataclass(frozen=True)
-class AdamTF(Rule):
+class AdamTF(TwoMoments):
     """Adam whose ε stands beside v before its debiasing.   m, v as in Adam   u = √(1-β₂ᵗ)/(1-β₁ᵗ)·m/(√v+ε)
     w ← w - lr·(u + weight_decay·w)
 
@@ -108,15 +114,8 @@ class AdamTF(Rule):
     lr: as Adam's.   State: m, v (2 floats per weight).
     Kingma & Ba 2015, arXiv:1412.6980, end of section 2 ("ε̂"); equals keras.optimizers.Adam and AdamW."""
 
-    lr: Number = 1e-3
-    beta1: Number = 0.9
-    beta2: Number = 0.999
     eps: Number = 1e-7
-    weight_decay: Number = 0.0
 
-    slots = ("m", "v")
-    signed = ("m",)
-    positive = ("v",)
     follow = staticmethod(descend_and_decay)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:

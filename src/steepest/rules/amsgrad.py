@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from steepest.maths import lerp
-from steepest.rule import Number, Rule, coupled, descend_and_decay, uncoupled
-from steepest.rules.adam import moments, together
+from steepest.rule import Number, coupled, descend_and_decay, uncoupled
+from steepest.rules.adam import TwoMoments, moments, together
 
 
 @dataclass(frozen=True)
-class AMSGrad(Rule):
+class AMSGrad(TwoMoments):
     """Adam whose denominator never falls.   m, v as in Adam   a ← max(a, v)   u = m̂/(√â+ε), â = a/(1-β₂ᵗ)
     w ← w - lr·u
 
@@ -19,14 +19,7 @@ class AMSGrad(Rule):
     Reddi, Kale & Kumar 2018, arXiv:1904.09237, algorithm 2, debiased;
     equals torch.optim.Adam(amsgrad=True)."""
 
-    lr: Number = 1e-3
-    beta1: Number = 0.9
-    beta2: Number = 0.999
-    eps: Number = 1e-8
-    weight_decay: Number = 0.0
-
     slots = ("m", "v", "a")
-    signed = ("m",)
     positive = ("v", "a")
     couple = staticmethod(coupled)
 
@@ -74,21 +67,16 @@ class AMSGradHat(AMSGrad):
 
 
 @dataclass(frozen=True)
-class AMSGradTF(Rule):
+class AMSGradTF(TwoMoments):
     """AMSGrad whose ε stands beside a before its debiasing.   m, v as in Adam   a ← max(a, v)
     u = √(1-β₂ᵗ)/(1-β₁ᵗ)·m/(√a+ε)   w ← w - lr·(u + weight_decay·w)
 
     lr: as Adam's.   State: m, v, a (3 floats per weight).
     Reddi, Kale & Kumar 2018, arXiv:1904.09237, algorithm 2; equals keras.optimizers.Adam(amsgrad=True)."""
 
-    lr: Number = 1e-3
-    beta1: Number = 0.9
-    beta2: Number = 0.999
     eps: Number = 1e-7
-    weight_decay: Number = 0.0
 
     slots = ("m", "v", "a")
-    signed = ("m",)
     positive = ("v", "a")
     follow = staticmethod(descend_and_decay)
 

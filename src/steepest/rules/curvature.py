@@ -9,6 +9,8 @@ from steepest.maths import debias, lerp
 from steepest.quantity import Quantity
 from steepest.rule import Number, Rule, descend_and_decay
 
+CLIP = Quantity("how much of the curvature counts: with less, more is clipped")
+
 
 def due(xp: Any, t: Any, every: int) -> Any:
     """1 in updates 1, 1 + every, 1 + 2·every, …, where d is new; 0 in all others, where it is not read."""
@@ -37,7 +39,7 @@ class SophiaG(Rule):
     signed = ("m",)
     positive = ("h",)
     follow = staticmethod(descend_and_decay)
-    quantities: ClassVar = {"clip": Quantity("how much of the curvature counts: with less, more is clipped")}
+    quantities: ClassVar = {"clip": CLIP}
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         return {"c1": 1 - self.beta1, "c2": 1 - self.beta2, "due": due(xp, t, self.every)}
@@ -72,7 +74,7 @@ class SophiaH(Rule):
     signed = ("m", "h")
     follow = staticmethod(descend_and_decay)
     quantities: ClassVar = {
-        "clip": Quantity("how much of the curvature counts: with less, more is clipped"),
+        "clip": CLIP,
         "eps": Quantity("the least curvature that counts", "units of d"),
     }
 
@@ -94,7 +96,8 @@ class AdaHessian(Rule):
 
     d: z⊙Hz for z of ±1, H the Hessian; in convolutions the mean of |d| over a kernel.
     lr: a factor without unit where power is 1 (Newton's step is 1).   State: m, v (2 floats per weight).
-    Yao et al. 2021, arXiv:2006.00719, algorithm 1; equals timm.optim.Adahessian."""
+    Yao et al. 2021, arXiv:2006.00719, algorithm 1; equals timm.optim.Adahessian, but for its update_each > 1,
+    where an estimate enters v again in each step until the next."""
 
     lr: Number = 0.15
     beta1: Number = 0.9

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from steepest.maths import debias, lerp
+from steepest.maths import debias, lerp, unless_zero
 from steepest.rule import Number, Rule, coupled
+from steepest.rules.adam import moments
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class HypergradientAdam(Rule):
     The sum runs over all weights, before any of them moves; the last u is made anew from m and v.
     lr: the rate to start from (or its schedule): length of a coordinate's step, in units of w.
     State: m, v (2 floats per weight); gained for all together.
-    Baydin et al. 2018, arXiv:1703.04782, algorithm 5; the authors' code has its ε on the uncorrected √v, and
+    Baydin et al. 2018, arXiv:1703.04782, algorithm 6; the authors' code has its ε on the uncorrected √v, and
     changes the rate from tensor to tensor."""
 
     lr: Number = 1e-3
@@ -69,18 +70,12 @@ class HypergradientAdam(Rule):
 
     def scalars(self, xp: Any, t: Any, gained: Any) -> dict[str, Any]:
         before = xp.maximum(t - 1, 1)
-        return {
-            "c1": 1 - self.beta1,
-            "c2": 1 - self.beta2,
-            "last1": 1 / debias(xp, self.beta1, before),
-            "last2": 1 / debias(xp, self.beta2, before),
-            "unbias1": 1 / debias(xp, self.beta1, t),
-            "unbias2": 1 / debias(xp, self.beta2, t),
-        }
+        last = {"last1": 1 / debias(xp, self.beta1, before), "last2": 1 / debias(xp, self.beta2, before)}
+        return moments(xp, t, self.beta1, self.beta2) | last
 
     @staticmethod
     def measure(xp: Any, k: Any, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
-        return (g * (k.last1 * m) / (xp.sqrt(k.last2 * v) + k.eps),)
+        return (g * (k.last1 * m) / unless_zero(xp, xp.sqrt(k.last2 * v) + k.eps),)
 
     def settle(self, xp: Any, t: Any, n: Any, products: Any, gained: Any) -> dict[str, Any]:
         gained = gained + self.kappa * products

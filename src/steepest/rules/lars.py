@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from steepest.maths import debias, lerp, unless_zero
+from steepest.maths import lerp, unless_zero
 from steepest.rule import Number, Rule
+from steepest.rules.adam import moments
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,7 @@ class LAMB(Rule):
     scope = "weight"
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
-        return {
-            "c1": 1 - self.beta1,
-            "c2": 1 - self.beta2,
-            "unbias1": 1 / debias(xp, self.beta1, t),
-            "unbias2": 1 / debias(xp, self.beta2, t),
-        }
+        return moments(xp, t, self.beta1, self.beta2)
 
     @staticmethod
     def measure(xp: Any, k: Any, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:

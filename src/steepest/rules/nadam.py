@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from steepest.maths import debias, lerp
-from steepest.rule import Number, Rule, coupled, descend_and_decay, uncoupled
+from steepest.rule import Number, coupled, descend_and_decay, uncoupled
+from steepest.rules.adam import TwoMoments
 
 
 def looking_ahead(xp: Any, t: Any, beta1: Any, momentum_decay: Any, mu_product: Any) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def denominator(xp: Any, t: Any, beta1: Any, beta2: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class NAdam(Rule):
+class NAdam(TwoMoments):
     """Adam that looks ahead.   g ← g + weight_decay·w   m, v as in Adam
     u = [(1-μ_t)/(1-Π_t)·g + μ_{t+1}/(1-Π_{t+1})·m]/(√v̂+ε)   μ_t = β₁(1 - ½·0.96^(t·ψ))   Π_t = μ₁μ₂…μ_t
     w ← w - lr·u
@@ -40,15 +41,8 @@ class NAdam(Rule):
     Dozat 2016, ICLR workshop, algorithm 2; equals torch.optim.NAdam."""
 
     lr: Number = 2e-3
-    beta1: Number = 0.9
-    beta2: Number = 0.999
-    eps: Number = 1e-8
-    weight_decay: Number = 0.0
     momentum_decay: Number = 4e-3
 
-    slots = ("m", "v")
-    signed = ("m",)
-    positive = ("v",)
     shared: ClassVar[Mapping[str, float]] = {"mu_product": 1.0}
     scope = "weight"
     couple = staticmethod(coupled)
@@ -81,7 +75,7 @@ class NAdamW(NAdam):
 
 
 @dataclass(frozen=True)
-class NAdamTF(Rule):
+class NAdamTF(TwoMoments):
     """NAdam whose momentum reaches β₁ within a hundred steps.   u as in NAdam with ψ = 1
     w ← w - lr·(u + weight_decay·w)
 
@@ -90,15 +84,8 @@ class NAdamTF(Rule):
     Dozat 2016, ICLR workshop, algorithm 2, with the 0.96ᵗ of Sutskever et al. 2013, ICML;
     equals keras.optimizers.Nadam."""
 
-    lr: Number = 1e-3
-    beta1: Number = 0.9
-    beta2: Number = 0.999
     eps: Number = 1e-7
-    weight_decay: Number = 0.0
 
-    slots = ("m", "v")
-    signed = ("m",)
-    positive = ("v",)
     shared: ClassVar[Mapping[str, float]] = {"mu_product": 1.0}
     scope = "weight"
     follow = staticmethod(descend_and_decay)
@@ -110,22 +97,13 @@ class NAdamTF(Rule):
 
 
 @dataclass(frozen=True)
-class NAdamSimple(Rule):
+class NAdamSimple(TwoMoments):
     """NAdam on a momentum that stands.   g ← g + weight_decay·w   m, v as in Adam
     u = [(1-β₁)/(1-β₁ᵗ)·g + β₁/(1-β₁ᵗ⁺¹)·m]/(√v̂+ε)   w ← w - lr·u
 
     lr: length of a coordinate's step, in units of w.   State: m, v (2 floats per weight).
     Dozat 2016, ICLR workshop, algorithm 2, with μ = β₁; equals optax.nadam."""
 
-    lr: Number = 1e-3
-    beta1: Number = 0.9
-    beta2: Number = 0.999
-    eps: Number = 1e-8
-    weight_decay: Number = 0.0
-
-    slots = ("m", "v")
-    signed = ("m",)
-    positive = ("v",)
     couple = staticmethod(coupled)
     direction = staticmethod(NAdam.direction)
 

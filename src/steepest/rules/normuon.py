@@ -13,15 +13,8 @@ from steepest.rules.shapes import is_matrix, matrix, refuse
 
 
 @dataclass(frozen=True)
-class NorMuon(Rule):
-    """Muon whose rows, the neurons, are brought to one size.   m ← momentum·m + (1-momentum)·g
-    o = m with its singular values brought near 1   v ← β₂v+(1-β₂)·mean of o² over the row   d = o/(√v+ε)
-    u = 0.2·√(rows·cols)·d/‖d‖   w ← w - lr·(u + weight_decay·w)
-
-    For hidden matrices (out, in); a convolution is (out, in·height·width); batch_axes in front count them.
-    lr: five times the root mean square of a step, in units of w; AdamW's.
-    State: m (1 float per weight), v (1 float a row).
-    Li et al. 2025, arXiv:2510.05491, algorithm 1; the authors' code has nesterov=True."""
+class _Evened(Rule):
+    """What both have in common: all but what v is the second moment of."""
 
     lr: Number = 1e-3
     momentum: Number = 0.95
@@ -45,12 +38,24 @@ class NorMuon(Rule):
     def takes(self, shape: Sequence[int]) -> bool:
         return is_matrix(shape, self.batch_axes)
 
+    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
+        return {"c1": 1 - self.momentum, "c2": 1 - self.beta2}
+
+
+@dataclass(frozen=True)
+class NorMuon(_Evened):
+    """Muon whose rows, the neurons, are brought to one size.   m ← momentum·m + (1-momentum)·g
+    o = m with its singular values brought near 1   v ← β₂v+(1-β₂)·mean of o² over the row   d = o/(√v+ε)
+    u = 0.2·√(rows·cols)·d/‖d‖   w ← w - lr·(u + weight_decay·w)
+
+    For hidden matrices (out, in); a convolution is (out, in·height·width); batch_axes in front count them.
+    lr: five times the root mean square of a step, in units of w; AdamW's.
+    State: m (1 float per weight), v (1 float a row).
+    Li et al. 2025, arXiv:2510.05491, algorithm 1; the authors' code has nesterov=True."""
+
     def init(self, xp: Any, w: Any) -> tuple[Any, ...]:
         refuse(self, w.shape)
         return xp.zeros_like(w), xp.zeros((*matrix(w.shape, self.batch_axes)[:-1], 1), w)
-
-    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
-        return {"c1": 1 - self.momentum, "c2": 1 - self.beta2}
 
     def direction(self, xp: Any, k: Any, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
         m = lerp(m, g, k.c1)
@@ -61,7 +66,7 @@ class NorMuon(Rule):
 
 
 @dataclass(frozen=True)
-class AdaMuon(Rule):
+class AdaMuon(_Evened):
     """Muon of the momentum's signs, with Adam's second moment behind it.   m ← momentum·m + (1-momentum)·g
     o = sign(m) with its singular values brought near 1   v ← β₂v+(1-β₂)·o²   d = o/(√v+ε)
     u = 0.2·√(rows·cols)·d/‖d‖   w ← w - lr·(u + weight_decay·w)
@@ -71,35 +76,11 @@ class AdaMuon(Rule):
     State: m, v (2 floats per weight).
     Si, Zhang & Shen 2025, arXiv:2507.11005, algorithm 1."""
 
-    lr: Number = 1e-3
-    momentum: Number = 0.95
-    beta2: Number = 0.95
-    eps: Number = 1e-8
-    weight_decay: Number = 0.1
-    steps: int = 5
-    nesterov: bool = False
-    coefficients: str = "jordan"
-    batch_axes: int = 0
-
-    slots = ("m", "v")
-    signed = ("m",)
     positive = ("v",)
-    whole = True
-    follow = staticmethod(descend_and_decay)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self)
-
-    def takes(self, shape: Sequence[int]) -> bool:
-        return is_matrix(shape, self.batch_axes)
 
     def init(self, xp: Any, w: Any) -> tuple[Any, ...]:
         refuse(self, w.shape)
         return xp.zeros_like(w), xp.zeros_like(w)
-
-    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
-        return {"c1": 1 - self.momentum, "c2": 1 - self.beta2}
 
     def direction(self, xp: Any, k: Any, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
         shape = matrix(w.shape, self.batch_axes)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import sqrt
 from typing import Any, cast
 
 from steepest.maths import lerp
 from steepest.quantity import choice
-from steepest.rules.shapes import matrix, norm, ratio, transposed
+from steepest.rules.shapes import norm, ratio, transposed
 
 Polynomial = tuple[float, float, float]
 GUARD = 1e-7
@@ -69,11 +69,6 @@ def orthogonal(xp: Any, x: Any, steps: int, coefficients: Any, eps: Any = GUARD)
 def looked_ahead(k: Any, g: Any, m: Any, nesterov: bool) -> Any:
     """Momentum, or where it will be: Nesterov's.   g + momentum·(m - g)"""
     return lerp(g, m, k.momentum) if nesterov else m
-
-
-def longest_side(shape: Sequence[int], batch_axes: int) -> float:
-    """√max(rows, cols) of a weight seen as matrices."""
-    return sqrt(max(matrix(shape, batch_axes)[-2:]))
 
 
 def evened(xp: Any, x: Any) -> Any:

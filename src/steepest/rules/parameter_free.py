@@ -21,7 +21,7 @@ class DAdaptAdam(Rule):
     u = m/(√v+ε)   d ← max(d, min(N/((1-q)·Σ|s|), growth·d)), of the next step
     w ← w - u - d·lr·weight_decay·w
 
-    N is taken with the old s and v. Sums run over all weights.
+    N is taken with the old s and v (the paper's with the new v). Sums run over all weights.
     lr: a factor without unit; leave it at 1, or let a schedule begin at 1.
     State: m, v, s (3 floats per weight); d and N for all together.
     Defazio & Mishchenko 2023, arXiv:2301.07733, in the form of version 3 of the authors' code;
@@ -55,7 +55,7 @@ class DAdaptAdam(Rule):
 
     @staticmethod
     def measure(xp: Any, k: Any, w: Any, g: Any, m: Any, v: Any, s: Any) -> tuple[Any, ...]:
-        return g * s / (xp.sqrt(v) + k.eps), xp.abs(k.kept * s + k.gain * g)
+        return g * s / unless_zero(xp, xp.sqrt(v) + k.eps), xp.abs(k.kept * s + k.gain * g)
 
     def settle(
         self, xp: Any, t: Any, n: Any, products: Any, length: Any, d: Any, numerator: Any

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from steepest.maths import debias, lerp
-from steepest.rule import Number, Rule, coupled, descend_and_decay, uncoupled
+from steepest.rule import Number, coupled, descend_and_decay, uncoupled
+from steepest.rules.adam import TwoMoments
 
 
 def rectification(xp: Any, t: Any, beta2: Any) -> tuple[Any, Any]:
@@ -21,7 +22,7 @@ def rectification(xp: Any, t: Any, beta2: Any) -> tuple[Any, Any]:
 
 
 @dataclass(frozen=True)
-class RAdam(Rule):
+class RAdam(TwoMoments):
     """Rectified Adam.   g ← g + weight_decay·w   m, v as in Adam   ρ, r as in `rectification`
     u = r·√(1-β₂ᵗ)·m̂/(√v+ε) where ρ > 5 (with β₂ = 0.999: from step 6 on), else m̂   w ← w - lr·u
 
@@ -29,15 +30,6 @@ class RAdam(Rule):
     State: m, v (2 floats per weight).
     Liu et al. 2020, arXiv:1908.03265, algorithm 2; equals torch.optim.RAdam."""
 
-    lr: Number = 1e-3
-    beta1: Number = 0.9
-    beta2: Number = 0.999
-    eps: Number = 1e-8
-    weight_decay: Number = 0.0
-
-    slots = ("m", "v")
-    signed = ("m",)
-    positive = ("v",)
     couple = staticmethod(coupled)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:

@@ -9,8 +9,28 @@ from steepest.maths import lerp
 from steepest.rule import Number, Rule, coupled, depart_and_decay
 
 
+def variance(xp: Any, v: Any, m: Any) -> Any:
+    """Mean square about the mean, which rounding does not make negative; NaN stays.   max(v - m², 0)"""
+    found = v - m * m
+    return xp.where(found < 0, 0.0, found)
+
+
 @dataclass(frozen=True)
-class RMSprop(Rule):
+class _MeanSquare(Rule):
+    """What all have in common: v, a moving average of g²."""
+
+    lr: Number = 1e-2
+    alpha: Number = 0.99
+    eps: Number = 1e-8
+
+    positive = ("v",)
+
+    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
+        return {"c": 1 - self.alpha}
+
+
+@dataclass(frozen=True)
+class RMSprop(_MeanSquare):
     """Root of the mean square.   g ← g + weight_decay·w   v ← αv+(1-α)g²   u = g/(√v + ε)
     w ← w - lr·u
 
@@ -18,17 +38,10 @@ class RMSprop(Rule):
     State: v (1 float per weight).
     Tieleman & Hinton 2012, COURSERA lecture 6.5; equals torch.optim.RMSprop."""
 
-    lr: Number = 1e-2
-    alpha: Number = 0.99
-    eps: Number = 1e-8
     weight_decay: Number = 0.0
 
     slots = ("v",)
-    positive = ("v",)
     couple = staticmethod(coupled)
-
-    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
-        return {"c": 1 - self.alpha}
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, v: Any) -> tuple[Any, ...]:
@@ -37,26 +50,19 @@ class RMSprop(Rule):
 
 
 @dataclass(frozen=True)
-class RMSpropMomentum(Rule):
+class RMSpropMomentum(_MeanSquare):
     """RMSprop with velocity.   v as in RMSprop   b ← momentum·b + g/(√v + ε)   u = b
     w ← w - lr·u
 
     lr: as RMSprop's, times 1/(1 - momentum) along a steady gradient.   State: v, b (2 floats per weight).
     Tieleman & Hinton 2012, COURSERA lecture 6.5, with velocity; equals torch.optim.RMSprop(momentum=)."""
 
-    lr: Number = 1e-2
-    alpha: Number = 0.99
-    eps: Number = 1e-8
     momentum: Number = 0.9
     weight_decay: Number = 0.0
 
     slots = ("v", "b")
     signed = ("b",)
-    positive = ("v",)
     couple = staticmethod(coupled)
-
-    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
-        return {"c": 1 - self.alpha}
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, v: Any, b: Any) -> tuple[Any, ...]:
@@ -66,7 +72,7 @@ class RMSpropMomentum(Rule):
 
 
 @dataclass(frozen=True)
-class RMSpropCentered(Rule):
+class RMSpropCentered(_MeanSquare):
     """RMSprop over the standard deviation.   v as in RMSprop   m ← αm+(1-α)g   u = g/(√max(v - m², 0) + ε)
     w ← w - lr·u
 
@@ -74,60 +80,44 @@ class RMSpropCentered(Rule):
     Graves 2013, arXiv:1308.0850, equations 38-41 without momentum; equals
     torch.optim.RMSprop(centered=True), except where rounding makes v - m² negative (NaN there)."""
 
-    lr: Number = 1e-2
-    alpha: Number = 0.99
-    eps: Number = 1e-8
     weight_decay: Number = 0.0
 
     slots = ("v", "m")
     signed = ("m",)
-    positive = ("v",)
     couple = staticmethod(coupled)
-
-    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
-        return {"c": 1 - self.alpha}
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, v: Any, m: Any) -> tuple[Any, ...]:
         v = lerp(v, g * g, k.c)
         m = lerp(m, g, k.c)
-        variance = v - m * m
-        return g / (xp.sqrt(xp.where(variance < 0, 0.0, variance)) + k.eps), v, m
+        return g / (xp.sqrt(variance(xp, v, m)) + k.eps), v, m
 
 
 @dataclass(frozen=True)
-class RMSpropCenteredMomentum(Rule):
+class RMSpropCenteredMomentum(_MeanSquare):
     """RMSprop over the standard deviation, with velocity.   b ← momentum·b + g/(√max(v - m², 0) + ε)   u = b
     w ← w - lr·u
 
     v and m as in RMSpropCentered.   lr: as RMSpropMomentum's.   State: v, m, b (3 floats per weight).
     Graves 2013, arXiv:1308.0850, equations 38-41; equals torch.optim.RMSprop(momentum=, centered=True)."""
 
-    lr: Number = 1e-2
-    alpha: Number = 0.99
-    eps: Number = 1e-8
     momentum: Number = 0.9
     weight_decay: Number = 0.0
 
     slots = ("v", "m", "b")
     signed = ("m", "b")
-    positive = ("v",)
     couple = staticmethod(coupled)
-
-    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
-        return {"c": 1 - self.alpha}
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, v: Any, m: Any, b: Any) -> tuple[Any, ...]:
         v = lerp(v, g * g, k.c)
         m = lerp(m, g, k.c)
-        variance = v - m * m
-        b = k.momentum * b + g / (xp.sqrt(xp.where(variance < 0, 0.0, variance)) + k.eps)
+        b = k.momentum * b + g / (xp.sqrt(variance(xp, v, m)) + k.eps)
         return b, v, m, b
 
 
 @dataclass(frozen=True)
-class RMSpropTF(Rule):
+class RMSpropTF(_MeanSquare):
     """RMSprop with ε within the root, and velocity in units of w.   v ← αv+(1-α)g²
     b ← momentum·b + lr·g/√(v+ε)   u = b   w ← w - u - lr·weight_decay·w
 
@@ -145,14 +135,10 @@ class RMSpropTF(Rule):
 
     slots = ("v", "b")
     signed = ("b",)
-    positive = ("v",)
     follow = staticmethod(depart_and_decay)
 
     def init(self, xp: Any, w: Any) -> tuple[Any, ...]:
         return xp.full_like(w, self.initial), xp.zeros_like(w)
-
-    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
-        return {"c": 1 - self.alpha}
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, v: Any, b: Any) -> tuple[Any, ...]:
@@ -162,7 +148,7 @@ class RMSpropTF(Rule):
 
 
 @dataclass(frozen=True)
-class RMSpropTFCentered(Rule):
+class RMSpropTFCentered(_MeanSquare):
     """RMSpropTF over the standard deviation.   v as in RMSpropTF   m ← αm+(1-α)g
     b ← momentum·b + lr·g/√(max(v - m², 0)+ε)   u = b   w ← w - u - lr·weight_decay·w
 
@@ -179,19 +165,14 @@ class RMSpropTFCentered(Rule):
 
     slots = ("v", "m", "b")
     signed = ("m", "b")
-    positive = ("v",)
     follow = staticmethod(depart_and_decay)
 
     def init(self, xp: Any, w: Any) -> tuple[Any, ...]:
         return xp.full_like(w, self.initial), xp.zeros_like(w), xp.zeros_like(w)
 
-    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
-        return {"c": 1 - self.alpha}
-
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, v: Any, m: Any, b: Any) -> tuple[Any, ...]:
         v = lerp(v, g * g, k.c)
         m = lerp(m, g, k.c)
-        variance = v - m * m
-        b = k.momentum * b + k.lr * g / xp.sqrt(xp.where(variance < 0, 0.0, variance) + k.eps)
+        b = k.momentum * b + k.lr * g / xp.sqrt(variance(xp, v, m) + k.eps)
         return b, v, m, b

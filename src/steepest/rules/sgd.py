@@ -101,20 +101,12 @@ class MomentumTF(Rule):
 
 
 @dataclass(frozen=True)
-class NesterovTF(Rule):
+class NesterovTF(MomentumTF):
     """Nesterov's, its velocity a step in units of w.   v ← momentum·v - lr·g   u = lr·g - momentum·v
     w ← w - u - lr·weight_decay·w
 
     lr: units of w per unit of g.   State: v (1 float per weight).
     Sutskever et al. 2013, ICML, equations 3-4; equals keras.optimizers.SGD(momentum=, nesterov=True)."""
-
-    lr: Number = 1e-2
-    momentum: Number = 0.9
-    weight_decay: Number = 0.0
-
-    slots = ("v",)
-    signed = ("v",)
-    follow = staticmethod(depart_and_decay)
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, v: Any) -> tuple[Any, ...]:

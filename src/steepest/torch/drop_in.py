@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from steepest.engine.state import at_step, scheduled
+from steepest.engine.state import as_it_stands, at_step, scheduled, slot_keys
 from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UnsupportedGradient, UserError
 from steepest.rule import Rule
@@ -34,6 +34,7 @@ class DropIn(RuleOptimizer):
 
     twin: ClassVar[type[torch.optim.Optimizer]]
     form: ClassVar[Callable[[dict[str, Any]], Rule]]
+    by_group = (*RuleOptimizer.by_group, "_due")
 
     def __init_subclass__(cls) -> None:
         if hasattr(cls, "twin"):
@@ -47,8 +48,25 @@ class DropIn(RuleOptimizer):
         del given["params"]
         self._given = scheduled(given)
         self._due: list[dict[str, Any]] = []
-        defaults = self.twin([torch.nn.Parameter(torch.empty(0, 0))], **at_step(1, given)).defaults
+        defaults = self._defaults(at_step(1, given))
         super().__init__(params, type(self).form(defaults), defaults, **kept)
+
+    @classmethod
+    def _defaults(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """torch's, or torch's complaint with what we say of the number."""
+        weight = torch.nn.Parameter(torch.empty(0, 0))
+        try:
+            return cls.twin([weight], **given).defaults
+        except (TypeError, ValueError, IndexError) as error:
+            arguments = inspect.signature(cls.twin).bind([weight], **given)
+            arguments.apply_defaults()
+            entries = {name: one for name, one in arguments.arguments.items() if name != "params"}
+            try:
+                as_it_stands(cls.form(entries), entries)
+            except UserError as ours:
+                theirs = f"{error}. " if isinstance(error, ValueError) else ""
+                raise UserError(f"{theirs}{ours}") from error
+            raise
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add weights, with hyperparameters (numbers, 0-dim tensors, schedules) of their own where given."""
@@ -60,6 +78,11 @@ class DropIn(RuleOptimizer):
         own = {entry: value for entry, value in param_group.items() if entry in self.defaults}
         self._due.append(scheduled(self._given | own))
 
+    @property
+    def timed(self) -> bool:
+        """Whether schedules write to param_groups."""
+        return any(self._due)
+
     def template(self, index: int) -> Rule:
         """The formula that the group's flags choose; they may change at any time."""
         group, due = self.param_groups[index], self._due[index]
@@ -70,6 +93,12 @@ class DropIn(RuleOptimizer):
     def form_of(self, index: int, group: dict[str, Any]) -> Rule:
         """The formula that these entries of a group choose."""
         return type(self).form(group)
+
+    def keys(self, index: int, group: dict[str, Any]) -> set[str]:
+        """The keys of the state under any flags: they may have been others when it was made."""
+        flags = {"momentum": 0.9, "centered": True, "amsgrad": True, "nesterov": False}
+        every = group | {name: value for name, value in flags.items() if name in group}
+        return {*slot_keys(type(self).form(every)), *super().keys(index, group)}
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_given": self._given, "_due": self._due}

@@ -50,7 +50,11 @@ def optimizer_of(job: Job, horizon: Evidence | None) -> RuleOptimizer:
 
 
 def loop_of(
-    job: Job, optimizer: RuleOptimizer, folder: Folder, loggers: Sequence[Any], horizon: Evidence | None
+    job: Job,
+    optimizer: RuleOptimizer,
+    folder: Folder | None,
+    loggers: Sequence[Any],
+    horizon: Evidence | None,
 ) -> Loop:
     """The loop that a job asks for; nothing is written before it is entered."""
     recipe = job.recipe
@@ -78,6 +82,7 @@ def loop_of(
         log=[*loggers, *job.given.log],
         on_step=job.given.on_step,
         on_evaluation=job.given.on_evaluation,
+        settings=recipe.model_dump(),
     )
     # What measuring the horizon took is part of the budget; a resumed run carries its own count.
     steps.watch.progress.seconds = 0.0 if horizon is None else horizon.seconds

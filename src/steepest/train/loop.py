@@ -26,7 +26,8 @@ from steepest.train.cadence import Cadence
 from steepest.train.evaluation import Evaluation
 from steepest.train.guard import Guard
 from steepest.train.keeper import Keeper
-from steepest.train.record import Logger, MeanLoss, Record
+from steepest.train.loggers import Logger
+from steepest.train.record import MeanLoss, Record
 from steepest.train.scaler import LossScale
 from steepest.train.session import Loop
 from steepest.train.state import plain
@@ -67,6 +68,7 @@ def loop(
     on_step: Callable[[Loop], object] | None = None,
     on_evaluation: Callable[[Loop, dict[str, Any]], object] | None = None,
     carry: Mapping[str, Stateful] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Loop:
     """A loop over microbatches that updates, evaluates, saves, resumes and stops.
 
@@ -87,8 +89,13 @@ def loop(
     monitor, mode   metric that the best goes by (default val/loss, without `evaluate` train/loss)
     save_every      "30s", "500 steps", "1 epoch"; also saved: the start, the end, and at SIGINT and SIGTERM
     keep            newest checkpoints kept, beside those needed
-    log             loggers; metrics.csv is always written when there is a folder
-    carry           further objects with state_dict, saved along (a scheduler of torch.optim)"""
+    log             loggers; metrics.csv is always written when there is a folder. One that raises is told no
+                    more, with a warning, and the run goes on
+    on_step, on_evaluation  called with the loop (and the row) after each; where one raises, the run is saved
+                    and ended
+    carry           further objects with state_dict, saved along (a scheduler of torch.optim); what listens to
+                    the optimizer (`hypertune`) is so by itself
+    settings        what loggers are told of the run before its first row"""
     source = data if hasattr(data, "start") else batches(data, batch_size, accumulate=accumulate, seed=seed)
     monitor = monitor or ("train/loss" if evaluate is None else "val/loss")
     folder = out if isinstance(out, Folder) or out is None else Folder(out)
@@ -109,7 +116,8 @@ def loop(
         scale=LossScale() if _known(precision) == "16" else None,
     )
     record = Record(folder.metrics if folder else None, log)
-    subject = Subject(net, face, update, MeanLoss(), record, averaged, carry or {}, _described(source, seed))
+    carried = _listening(opt) | dict(carry or {})
+    subject = Subject(net, face, update, MeanLoss(), record, averaged, carried, _described(source, seed))
     watch = Watch(
         subject=subject,
         cadence=_cadence(epochs, budget, horizon, evaluate_every, save_every, source),
@@ -120,7 +128,7 @@ def loop(
         folder=folder,
         seed=seed,
     )
-    return Loop(watch, source, precision, folder is not out, _hooks(log, on_step), on_evaluation)
+    return Loop(watch, source, precision, folder is not out, on_step, on_evaluation, settings or {})
 
 
 def _cadence(
@@ -143,6 +151,12 @@ def _cadence(
     )
 
 
+def _listening(opt: torch.optim.Optimizer) -> dict[str, Stateful]:
+    """What listens to the optimizer and has a state, as `hypertune` does: it is a part of the run."""
+    found = [one for one in getattr(opt, "listeners", ()) if hasattr(one, "state_dict")]
+    return {f"{type(one).__name__} {number}": one for number, one in enumerate(found, 1)}
+
+
 def _described(source: Batches, seed: int) -> dict[str, Any]:
     """What of the data must be the same when a run is resumed."""
     return {"examples": source.examples, "updates an epoch": source.per_epoch, "seed": seed}
@@ -152,10 +166,3 @@ def _known(precision: str) -> str:
     if precision not in ("32", "bf16", "16"):
         raise UserError(f'precision must be "32", "bf16" or "16", got {precision!r}.')
     return precision
-
-
-def _hooks(log: Sequence[Logger], on_step: Callable[[Loop], object] | None) -> list[Callable[[Loop], object]]:
-    """What is called after every step."""
-    ticks = [tick for logger in log if (tick := getattr(logger, "tick", None)) is not None]
-    hooks = [lambda steps, tick=tick: tick(steps.done, steps.loss) for tick in ticks]
-    return hooks + ([on_step] if on_step is not None else [])

@@ -68,8 +68,8 @@ def _examples(job: Job) -> bytes:
     guess = preprocessing.decode(outputs)
     arrays: dict[str, Any] = {"truth": _truth(job, target), "guess": guess}
     if preprocessing.answers.classes is not None:
-        arrays["score"] = _confidence(outputs)
-        arrays |= _pictures(job, arrays["truth"], guess, arrays["score"])
+        arrays |= {"guess": guess.reshape(-1), "score": _confidence(outputs).reshape(-1)}
+        arrays |= _pictures(job, arrays["truth"], arrays["guess"], arrays["score"])
     content = BytesIO()
     np.savez_compressed(content, **arrays)
     return content.getvalue()

@@ -8,36 +8,18 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from steepest.errors import UserError
 from steepest.folder import write_atomic, writing
+from steepest.train.loggers import Logger, Loggers
 
 BEFORE = ("step", "epoch", "seconds", "train/loss")
 AFTER = ("lr", "grad_norm", "factor", "event")
 """Columns of metrics.csv on either side of those of the evaluation."""
-
-
-class Logger(Protocol):
-    """Where a run's numbers go besides metrics.csv.
-
-    A logger may also have `tick(step, loss)`, called after every step with a function that returns the loss,
-    and `event(word, step)`, called before the `log` of a row at which something happened."""
-
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        """Take the numbers of one row."""
-        ...
-
-    def config(self, settings: dict[str, Any]) -> None:
-        """Take the settings, once, before the first row."""
-        ...
-
-    def close(self, status: str) -> None:
-        """The run has ended: finished, stopped or failed."""
-        ...
 
 
 class MeanLoss:
@@ -97,12 +79,11 @@ class Record:
     def __init__(self, path: Path | None, loggers: Sequence[Logger] = ()) -> None:
         self.rows: list[dict[str, Any]] = []
         self._path = path
-        self._loggers = loggers
+        self.loggers = Loggers(loggers)
 
     def config(self, settings: dict[str, Any]) -> None:
         """Tell the loggers the settings."""
-        for logger in self._loggers:
-            logger.config(settings)
+        self.loggers.tell("config", settings)
 
     def resume(self, rows: int) -> None:
         """Keep the first `rows` rows of an earlier process; later ones will be made again."""
@@ -119,10 +100,9 @@ class Record:
         if self._path is not None:
             self._write(row, known)
         numbers = {name: float(value) for name, value in row.items() if name not in ("event", "step")}
-        for logger in self._loggers:
-            if row.get("event") and (event := getattr(logger, "event", None)) is not None:
-                event(row["event"], row["step"])
-            logger.log(numbers, row["step"])
+        if row.get("event"):
+            self.loggers.tell("event", row["event"], row["step"])
+        self.loggers.tell("log", numbers, row["step"])
 
     def sync(self) -> None:
         """See that the rows are on the disk before a checkpoint that counts them."""
@@ -132,8 +112,7 @@ class Record:
 
     def close(self, status: str) -> None:
         """Tell the loggers that the run has ended."""
-        for logger in self._loggers:
-            logger.close(status)
+        self.loggers.tell("close", status)
 
     def _write(self, row: dict[str, Any], known: list[str]) -> None:
         assert self._path is not None

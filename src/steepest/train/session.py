@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +23,7 @@ from steepest.folder import Folder, write_atomic
 from steepest.train import environment
 from steepest.train.guard import Diverged, Verdict
 from steepest.train.interrupt import Interrupted
+from steepest.train.loggers import saying_where
 from steepest.train.stopping import reopened
 from steepest.train.watch import Watch
 
@@ -39,8 +40,9 @@ class Loop:
     source: Batches
     precision: str
     owns: bool  # whether the folder is locked, and its result.json written, here
-    hooks: list[Callable[[Loop], object]]  # called after every step
+    on_step: Callable[[Loop], object] | None = None
     on_evaluation: Callable[[Loop, dict[str, Any]], object] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)  # for the loggers
 
     _open: ExitStack = field(default_factory=ExitStack, init=False)
     _window: list[Tree] = field(default_factory=list, init=False)
@@ -52,8 +54,11 @@ class Loop:
 
     def __post_init__(self) -> None:
         self._subject = self.watch.subject
+        self._loggers = self._subject.record.loggers
         if self.on_evaluation is not None:
-            self.watch.on_evaluation = partial(self.on_evaluation, self)
+            hook = saying_where("on_evaluation", self.on_evaluation, self._saved)
+            self.watch.on_evaluation = partial(hook, self)
+        self._hook = None if self.on_step is None else saying_where("on_step", self.on_step, self._saved)
 
     # --- what a run tells ---
 
@@ -139,6 +144,7 @@ class Loop:
                 opening.enter_context(folder.lock())
                 self._name_changes(folder)
             opening.enter_context(randomness.undisturbed())
+            self._subject.record.config(dict(self.settings))
             self.watch.begin()
             opening.enter_context(self.watch.interrupt)
             self._open = opening.pop_all()
@@ -192,8 +198,10 @@ class Loop:
                 subject.average.update()
         else:
             self.watch.withheld(verdict, float(loss), self._window)
-        for hook in self.hooks:
-            hook(self)
+        if self._loggers.ticks:
+            self._loggers.tell("tick", self.done, self.loss)
+        if self._hook is not None:
+            self._hook(self)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The number format of the forward pass: `with steps.autocast(): loss = …`."""
@@ -228,6 +236,14 @@ class Loop:
             self._tell_the_end()
         if error is None and self.watch.interrupt.received is not None:
             raise Interrupted(self.watch.interrupt.received)
+
+    def _saved(self) -> str:
+        """How to go on from this step, which is saved; empty where nothing is written."""
+        folder = self.watch.folder
+        if folder is None:
+            return ""
+        self.watch.save()
+        return f"Step {self.done} is saved in {str(folder.path)!r}; resume goes on from there."
 
     def _name_changes(self, folder: Folder) -> None:
         """Say what has changed of that which bits depend on, since the run began."""

@@ -19,7 +19,7 @@ def grokfast(rule: Rule, decay: Number = 0.98, gain: Number = 2.0) -> Rule:
     g ← g + gain·h
 
     State: h (1 float per weight), in slot "slow_gradient".
-    Lee et al. 2024, arXiv:2405.20233, algorithm 2 (Grokfast-EMA)."""
+    Lee et al. 2024, arXiv:2405.20233, Grokfast-EMA."""
     return wrapped("grokfast", rule, grok_decay=decay, grok_gain=gain)
 
 
@@ -28,7 +28,7 @@ def grokfast_window(rule: Rule, window: int = 100, gain: Number = 5.0) -> Rule:
 
     Nothing is added before `window` gradients have come.
     State: the last gradients (`window` floats per weight), in slot "last_gradients".
-    Lee et al. 2024, arXiv:2405.20233, algorithm 1 (Grokfast-MA)."""
+    Lee et al. 2024, arXiv:2405.20233, Grokfast-MA."""
     return wrapped("grokfastwindow", rule, grok_window=window, grok_gain=gain)
 
 

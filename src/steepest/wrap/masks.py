@@ -32,7 +32,8 @@ def trust_ratio(rule: Rule, trust: Number = 1.0) -> Rule:
     """A rule whose steps are as long as their weights.   r = u (+ weight_decay·w where it is decoupled)
     w ← w - lr·trust·‖w‖/‖r‖·r, without the ratio where a norm is 0
 
-    Norms run over one weight tensor; trust_ratio(adamw) is LAMB, and trust_ratio(momentum) has LARS's steps.
+    Norms run over one weight tensor. trust_ratio(adamw) is LAMB; trust_ratio(momentum) sets the length of the
+    velocity, LARS that of what goes into it.
     State: none. You et al. 2020, arXiv:1904.00962, section 3; equals optax.scale_by_trust_ratio."""
     return wrapped("trustratio", rule, trust=trust)
 

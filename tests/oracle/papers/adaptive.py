@@ -97,8 +97,10 @@ def mars(
     w: Array, gradient: Gradient, lr: Rate, *, beta1: float, beta2: float, eps: float, gamma: float,
     weight_decay: float,
 ) -> Iterator[Array]:  # fmt: skip
-    """Yuan et al. 2024, arXiv:2411.10438, algorithm 2, with last step's gradient as it was (MARS-approx)."""
-    m, v, last = np.zeros_like(w), np.zeros_like(w), np.zeros_like(w)
+    """Yuan et al. 2024, arXiv:2411.10438, algorithm 2, with last step's gradient as it was (MARS-approx).
+
+    It starts from x₁ = x₀, where both gradients are one."""
+    m, v, last = np.zeros_like(w), np.zeros_like(w), gradient(w, 1)
     for t in count(1):
         g = gradient(w, t)
         c = g + gamma * beta1 / (1 - beta1) * (g - last)

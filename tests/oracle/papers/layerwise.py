@@ -30,6 +30,20 @@ def lars(
         yield w
 
 
+def lars_outside(
+    w: Array, gradient: Gradient, lr: Rate, *, momentum: float, trust: float, eps: float, weight_decay: float
+) -> Iterator[Array]:
+    """The same with the rate of now on the whole sum of scaled gradients, as torch's momentum has it."""
+    scaled: list[Array] = []
+    for t in count(1):
+        g = gradient(w, t)
+        both = norm(w) > 0 and norm(g) > 0
+        local = trust * norm(w) / (norm(g) + weight_decay * norm(w) + eps) if both else 1.0
+        scaled.append(local * (g + weight_decay * w))
+        w = w - lr(t) * sum(momentum ** (t - 1 - i) * one for i, one in enumerate(scaled))
+        yield w
+
+
 def lamb(
     w: Array, gradient: Gradient, lr: Rate, *, beta1: float, beta2: float, eps: float, weight_decay: float
 ) -> Iterator[Array]:
@@ -46,13 +60,8 @@ def lamb(
         yield w
 
 
-LONG = {"lr": 0.5, "momentum": 0.8, "trust": 0.05, "eps": 1e-3}
+LONG = {"lr": 0.5, "momentum": 0.8, "trust": 0.05, "eps": 1e-3, "weight_decay": 0.1}
 PAPERS = [
-    Paper(
-        "lars",
-        lars,
-        {"lr": 0.5, "momentum": 0.8, "trust": 0.05, "eps": 1e-3, "weight_decay": 0.1},
-        steady=True,
-    ),
+    Paper("lars", lars, LONG, steady=True),
     Paper("lamb", lamb, SETTINGS),
 ]

@@ -39,7 +39,8 @@ def dadapt_adam(
     w: Array, gradient: Gradient, lr: Rate, *, beta1: float, beta2: float, eps: float, initial: float,
     growth: float, weight_decay: float,
 ) -> Iterator[Array]:  # fmt: skip
-    """Defazio & Mishchenko 2023, arXiv:2301.07733, algorithm 5 (Adam with D-Adaptation)."""
+    """Defazio & Mishchenko 2023, arXiv:2301.07733, algorithm 5 (Adam with D-Adaptation); as in version 3 of
+    the authors' code, r is taken before v follows (the paper divides by the new v)."""
     m, v, s = np.zeros_like(w), np.zeros_like(w), np.zeros_like(w)
     d, r, kept = initial, 0.0, sqrt(beta2)
     for k in count(1):
@@ -109,14 +110,19 @@ def dowg(
         yield w
 
 
+def planned(lr: Rate, t: int) -> float:
+    """By how much a schedule of its own changes a rate that learns besides: ∂loss/∂rate is what it was."""
+    return lr(t) - (lr(t - 1) if t > 1 else 0.0)
+
+
 def hypergradient_sgd(
     w: Array, gradient: Gradient, lr: Rate, *, kappa: float, weight_decay: float
 ) -> Iterator[Array]:
     """Baydin et al. 2018, arXiv:1703.04782, algorithm 4 (SGD-HD)."""
-    rate, last = lr(1), np.zeros_like(w)
+    rate, last = 0.0, np.zeros_like(w)
     for t in count(1):
         g = gradient(w, t) + weight_decay * w
-        rate += kappa * float((g * last).sum())
+        rate += planned(lr, t) + kappa * float((g * last).sum())
         w = w - rate * g
         last = g
         yield w
@@ -128,10 +134,10 @@ def hypergradient_adam(
 ) -> Iterator[Array]:  # fmt: skip
     """The same, algorithm 6 (Adam-HD); ε is beside the corrected root in the step and in its derivative."""
     m, v = np.zeros_like(w), np.zeros_like(w)
-    rate, last = lr(1), np.zeros_like(w)
+    rate, last = 0.0, np.zeros_like(w)
     for t in count(1):
         g = gradient(w, t) + weight_decay * w
-        rate += kappa * float((g * last).sum())
+        rate += planned(lr, t) + kappa * float((g * last).sum())
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g**2
         last = m / (1 - beta1**t) / (np.sqrt(v / (1 - beta2**t)) + eps)
@@ -157,9 +163,6 @@ PAPERS = [
         as_one(hypergradient_sgd),
         {"lr": 0.05, "kappa": 1e-3, "weight_decay": 0.1},
         model=True,
-        steady=True,
     ),
-    Paper(
-        "hypergradientadam", as_one(hypergradient_adam), {**SETTINGS, "kappa": 1e-3}, model=True, steady=True
-    ),
+    Paper("hypergradientadam", as_one(hypergradient_adam), {**SETTINGS, "kappa": 1e-3}, model=True),
 ]

@@ -16,11 +16,13 @@ SILENT = (1, 4)
 class Problem:
     """Weights of these shapes. The last of several starts at zero, where norms are zero too.
 
+    size      what gradients are multiplied by: small ones go through no clipping, and feel every ε
     shake     not 0 for gradients that are off by a few roundings, other ones for every number
     extended  weights in the processor's longest format"""
 
     shapes: tuple[tuple[int, ...], ...]
     seed: int = 0
+    size: float = 1.0
     shake: int = 0
     extended: bool = False
 
@@ -39,7 +41,7 @@ class Problem:
         shape = self.shapes[i]
         target = np.random.default_rng([self.seed, i, 8]).normal(0, 2, shape)
         noise = np.random.default_rng([self.seed, i, 9, t]).normal(size=shape)
-        g = self._curvature(i) * (w - target) + noise
+        g = self.size * (self._curvature(i) * (w - target) + noise)
         if t in SILENT:
             g.flat[:1] = 0
         return g * self._rounding(i, t) if self.shake else g

@@ -37,7 +37,7 @@ def grokfast(
     w: Array, gradient: Gradient, lr: Rate, inner: Inner, numbers: Numbers, weight_decay: float, decay: float,
     gain: float,
 ) -> Iterator[Array]:  # fmt: skip
-    """Lee et al. 2024, arXiv:2405.20233, algorithm 4.2 (EMA), begun at the first gradient."""
+    """Lee et al. 2024, arXiv:2405.20233, Grokfast-EMA, begun at the first gradient."""
     G: list[Array] = []
     slow = None
     for t in count(1):
@@ -52,7 +52,7 @@ def grokfast_window(
     w: Array, gradient: Gradient, lr: Rate, inner: Inner, numbers: Numbers, weight_decay: float, window: int,
     gain: float,
 ) -> Iterator[Array]:  # fmt: skip
-    """The same, algorithm 4.1 (MA): nothing is added before the window is full."""
+    """The same, Grokfast-MA: nothing is added before the window is full."""
     G: list[Array] = []
     last: deque[Array] = deque(maxlen=window)
     for t in count(1):

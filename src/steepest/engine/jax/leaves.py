@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from steepest.errors import UserError
+from steepest.errors import UnsupportedGradient, UserError
 
 
 class Leaves(NamedTuple):
@@ -35,6 +35,11 @@ class Leaves(NamedTuple):
         for name, w, x in zip(self.names, self.weights, arrays, strict=True):
             if x is not None and jnp.shape(x) != w.shape:
                 raise UserError(f"The {what} of {name!r} have shape {jnp.shape(x)}, and it has {w.shape}.")
+            if x is not None and not _apt(x, w):
+                raise UnsupportedGradient(
+                    f"The {what} of {name!r} are {jnp.result_type(x)}, and it is {w.dtype}. They must be "
+                    "floats, complex where the weight is."
+                )
         return arrays
 
     def tree(self, leaves: Sequence[Any]) -> Any:
@@ -47,6 +52,12 @@ def leaves_of(params: Any) -> Leaves:
     pairs, form = jax.tree_util.tree_flatten_with_path(params)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") or "0" for path, _ in pairs]
     return Leaves(form, names, [jnp.asarray(w) for _, w in pairs])
+
+
+def _apt(x: Any, w: jax.Array) -> bool:
+    """Whether an array holds floats, and complex ones only where its weight does."""
+    real, complex_ = jnp.issubdtype(jnp.result_type(x), jnp.floating), jnp.iscomplexobj(x)
+    return real or (complex_ and jnp.iscomplexobj(w))
 
 
 def _is_nothing(leaf: Any) -> bool:

@@ -123,7 +123,17 @@ class OfTree:
 
     def slots(self, leaves: Leaves, state: RuleState) -> list[tuple[Any, ...]]:
         """The slots of each weight."""
-        columns = [leaves.of(state.slots[slot]) for slot in self.rule.slots]
+        if set(state.slots) != set(self.rule.slots):
+            raise UserError(
+                f"{type(self.rule).__name__} keeps {', '.join(self.rule.slots) or 'nothing'}, and this state "
+                f"is of a rule that keeps {', '.join(state.slots) or 'nothing'}. Make one by init(params)."
+            )
+        try:
+            columns = [leaves.of(state.slots[slot]) for slot in self.rule.slots]
+        except ValueError as error:
+            raise UserError(
+                f"The state was made for a tree of another form than the weights: {error}"
+            ) from error
         return list(zip(*columns, strict=True)) if columns else [()] * len(leaves.names)
 
     def shared(self, leaves: Leaves, state: RuleState) -> list[Shared]:

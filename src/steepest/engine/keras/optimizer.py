@@ -12,6 +12,7 @@ import keras
 
 from steepest import rules
 from steepest.engine.keras import state
+from steepest.engine.keras.gradients import refuse
 from steepest.engine.keras.groups import assigned
 from steepest.engine.keras.part import Part, step
 from steepest.engine.named_state import Array, Names
@@ -19,7 +20,7 @@ from steepest.engine.on_keras import as_it_is, ops, vocabulary
 from steepest.engine.pure import form
 from steepest.engine.written import curve_data, curve_of, rule_data, rule_of
 from steepest.errors import UserError
-from steepest.group import no_decay
+from steepest.group import checked_factors, no_decay
 from steepest.rule import QUANTITIES, Rule
 from steepest.schedule import Schedule, valued
 
@@ -65,15 +66,16 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         learning_rate: Any = None,
         **options: Any,
     ) -> None:
-        rule = _as_rule(rule)
-        _refuse(options, rounding, [rule, *map(_as_rule, filter(None, (rest, *(groups or {}).values())))])
+        rule = rules.chosen(rule)
+        _refuse(options, rounding, [rule, *map(rules.chosen, filter(None, (rest, *(groups or {}).values())))])
         every = options.get("gradient_accumulation_steps") or 1
         super().__init__(learning_rate=_rate(learning_rate, rule, every), **options)
-        self.rule, self.rest = rule, None if rest is None else _as_rule(rest)
-        self.groups = {pattern: _as_rule(one) for pattern, one in (groups or {}).items()}
-        self.decay_all, self.lr_scale, self.rounding = decay_all, dict(lr_scale or {}), rounding
+        self.rule, self.rest = rule, None if rest is None else rules.chosen(rest)
+        self.groups = {pattern: rules.chosen(one) for pattern, one in (groups or {}).items()}
+        self.decay_all, self.lr_scale, self.rounding = decay_all, checked_factors(lr_scale), rounding
         self.factor = self.add_variable((), "ones", dtype="float32", name="factor")
         self._families: list[list[Part]] = []
+        self.evaluating = False
 
     def build(self, variables: Sequence[Any]) -> None:
         """Make the variables of state for these weights."""
@@ -107,6 +109,8 @@ class RuleOptimizer(keras.optimizers.Optimizer):
 
     @as_it_is
     def _move(self, gradients: dict[int, Any], learning_rate: Any) -> None:
+        for number, gradient in gradients.items():
+            refuse(gradient, self._trainable_variables[number])
         for parts in self._families:
             if any(number in gradients for part in parts for number in part.weights):
                 step(parts, gradients, learning_rate, self.factor, self.iterations, self.assign)
@@ -138,13 +142,20 @@ class RuleOptimizer(keras.optimizers.Optimizer):
 
         with optimizer.evaluate():
             model.evaluate(x, y)
-            model.save("best.keras")"""
+            model.save("best.keras")
+
+        One such block in another changes nothing."""
+        if self.evaluating:
+            yield
+            return
+        self.evaluating = True
         trained = [ops.convert_to_numpy(w) for w in self._trainable_variables]
-        for w, shipped in zip(self._trainable_variables, self.shipped(), strict=True):
-            w.assign(ops.cast(shipped, w.dtype))
         try:
+            for w, shipped in zip(self._trainable_variables, self.shipped(), strict=True):
+                w.assign(ops.cast(shipped, w.dtype))
             yield
         finally:
+            self.evaluating = False
             for w, value in zip(self._trainable_variables, trained, strict=True):
                 w.assign(value)
 
@@ -212,7 +223,3 @@ def _spread() -> bool:
 def _at_first(rule: Rule) -> Rule:
     """The rule with a number for its learning rate: Keras keeps the one in force."""
     return replace(rule, lr=rule.lr(1)) if callable(rule.lr) else rule
-
-
-def _as_rule(rule: Rule | str) -> Rule:
-    return rules.named(rule) if isinstance(rule, str) else rule

@@ -100,3 +100,15 @@ def call_kernel(
         return context.get_dummy_value()
 
     return types.none(*[types.int64] * 6), generate
+
+
+@intrinsic
+def ask(typing_context: Any, function: Any, first: Any, second: Any) -> Any:
+    """What the C function at an address says of two integers or addresses."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = ir.IntType(64)
+        kind = ir.FunctionType(number, [number] * 2)
+        return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+
+    return types.int64(*[types.int64] * 3), generate

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from steepest.engine.on_torch import TORCH, real, wide
 from steepest.engine.precision.memory import slots_in_full
-from steepest.engine.state import places, slot_keys, values_in
+from steepest.engine.state import as_it_stands, slot_keys
 from steepest.errors import UserError
 from steepest.maths import HOST
 from steepest.rule import Rule
@@ -32,7 +31,7 @@ def to_ship(optimizer: Any) -> Iterator[tuple[Tensor, Tensor]]:
 
     A moving average goes before what the rule says. Weights that never moved are what they are."""
     for index, group in enumerate(optimizer.param_groups):
-        rule = _as_it_stands(optimizer.form_of(index, group), group)
+        rule = as_it_stands(optimizer.form_of(index, group), group)
         for weight in group["params"]:
             entry = optimizer.state.get(weight) or {}
             if isinstance(entry.get(AVERAGE), Tensor):
@@ -73,12 +72,6 @@ def refuse(optimizer: Any, what: str) -> None:
             f"{type(optimizer).__name__} {what} inside `with optimizer.evaluate()`: the model holds the "
             "weights to test, not those that are trained. Leave the block first."
         )
-
-
-def _as_it_stands(template: Rule, group: dict[str, Any]) -> Rule:
-    """The rule with the numbers that its last step left in the group."""
-    held = {name: place for name, place in places(type(template)).items() if place[0] in group}
-    return replace(template, **dict(zip(held, values_in(held.values(), group), strict=True)))
 
 
 def _evaluated(rule: Rule, weight: Tensor, entry: dict[str, Any]) -> Tensor:

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from steepest.engine import on_numba, on_torch
+from steepest.engine import on_compiled, on_numba, on_torch
 from steepest.engine.kernels import arena
 from steepest.engine.precision import memory
 from steepest.engine.precision.memory import Memory, layout
 from steepest.engine.precision.rounding import Draws
 from steepest.engine.state import Counters, slot_keys
+from steepest.engine.torch.choice import by_engine
 from steepest.maths import HOST
 from steepest.rule import Rule
 
@@ -59,8 +60,10 @@ class Family:
     Where the rule's scope is "model" its shared scalars are one set a group. They advance with the most
     advanced rows of the group, for all of its rows, also those without a gradient at this step."""
 
-    def __init__(self, rules: Sequence[Rule], rows: Sequence[Row], state: Any) -> None:
-        self.rule, self.all = rules[rows[0].group], rows
+    def __init__(
+        self, rules: Sequence[Rule], rows: Sequence[Row], state: Any, engine: str | None = None
+    ) -> None:
+        self.rule, self.all, self.state, self.engine = rules[rows[0].group], rows, state, engine
         self.moving = [number for number, row in enumerate(rows) if row.moves]
         self.places = [rows[number].place for number in self.moving]
         self.of_model = self.rule.scope == "model"
@@ -139,19 +142,33 @@ class Family:
         moments = {number: n for n, moment in enumerate(self.moments) for number in moment.rows}
         weights = {number: self.all[number].weight for number in self.moving}
         self.tables: list[Any] = []  # and what goes ahead without, where a gradient is nothing for a kernel
-        self.leaves: list[on_torch.Leaves] = []
+        self.leaves: list[on_torch.Leaves | on_compiled.Flat] = []
         self.picks: list[list[int]] = []
-        found = on_numba.by_layout(self.moving, weights, self.slots, self.layouts)
-        for (own, dtype), rows in found.items():
+        found = by_engine(self.engine, self.rule, self.moving, weights, self.slots, self.layouts)
+        for (own, dtype, compiled), rows in found.items():
             chosen: list[Any] = [[column[row] for row in rows] for column in (weights, self.slots, moments)]
             chosen.append([self.all[row].number for row in rows])
             at = list(map(self.position.__getitem__, rows))
             pick = [part * len(self.moving) + n for part in range(1 + len(self.rule.reads)) for n in at]
             self.tables.append(on_numba.table(self.rule, dtype, own, chosen, len(self.moments)))
-            self.leaves.append(on_torch.Leaves(own, *chosen))
+            flat = self._flat(own, chosen, rows) if compiled else None
+            self.leaves.append(flat or on_torch.Leaves(own, *chosen))
             self.picks.append(pick)
         self.snapshot = self.counters.snapshot()
         self.fits(inputs)
+
+    def _flat(self, own: Any, chosen: Sequence[Any], rows: Sequence[int]) -> on_compiled.Flat | None:
+        """Compiled code for these rows, and their slots in its buffers.
+
+        Where weights of the family move at one step and not at another, slots stay where they are: buffers
+        would be copied again and again, and live as long as any slot in them."""
+        weights, kept, moments, _ = chosen
+        still = set(range(len(self.all))).difference(self.moving)
+        lay = not any(self.state.get(self.all[number].weight) for number in still)
+        made = on_compiled.flat(self.rule, own, weights, kept, moments, lay)
+        for row in rows if made and lay else ():
+            memory.put(self.state[self.all[row].weight], own, slot_keys(self.rule), self.slots[row])
+        return made
 
     def fits(self, inputs: Sequence[torch.Tensor]) -> bool:
         """True where counters are as this family left them and its engines may read these inputs."""

@@ -7,8 +7,9 @@ from itertools import chain
 from operator import is_, itemgetter
 from typing import Any
 
-from steepest.engine.on_numba import form
+from steepest.engine.pure import form
 from steepest.engine.state import follow_schedules, number, places
+from steepest.errors import UserError
 from steepest.rule import Rule
 
 
@@ -43,6 +44,7 @@ class Groups:
 
     def _make(self, optimizer: Any, groups: list[dict[str, Any]], values: list[Any]) -> None:
         self._seen = []  # until all of this is done: a number may be refused
+        align(optimizer)
         made = self._made[: len(groups)]
         for index, group in enumerate(groups):
             template = optimizer.template(index)
@@ -53,8 +55,28 @@ class Groups:
         self.forms, self.weights = [one.form for one in made], [group["params"] for group in groups]
         self.turns = [-1.0 if group.get("maximize") else 1.0 for group in groups]
         self._factor = optimizer.factor
-        # The very same floats cannot have changed; a tensor may have been written to.
-        self._seen = values if all(one.fixed for one in made) else []
+        # The very same floats cannot have changed; a tensor may have been written to, and a schedule may give
+        # the same float again before it gives another.
+        self._seen = values if not optimizer.timed and all(one.fixed for one in made) else []
+
+
+def align(optimizer: Any) -> None:
+    """Give each group what was made with it, where somebody took groups out or put them in another order."""
+    now, known = optimizer.param_groups, optimizer.known
+    if len(now) == len(known) and all(map(is_, now, known)):
+        return
+    places = {id(group): place for place, group in enumerate(known)}
+    # A dict that is new stands for the one in whose place it is.
+    order = [places.get(id(group), place) for place, group in enumerate(now)]
+    if len(set(order)) < len(order) or max(order, default=0) >= len(known):
+        raise UserError(
+            f"param_groups holds {len(now)} groups, and one of them is not known here. "
+            "Add groups by add_param_group: it says by which rule they move."
+        )
+    for name in optimizer.by_group:
+        column = getattr(optimizer, name)
+        column[:] = [column[place] for place in order]
+    known[:] = now
 
 
 class _Made:
@@ -86,7 +108,7 @@ class _Made:
         for name, (entry, place) in self.places.items():
             value = group[entry] if place is None else group[entry][place]
             value = value if type(value) is float else number(value)
-            value = value * by if name == "lr" else value
+            value = value * by if name == "lr" and type(value) is float else value
             if value != last[name]:
                 changed[name] = value
         return changed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from operator import is_
 from typing import Any
+from weakref import ref
 
 from torch import Tensor
 
@@ -80,7 +81,14 @@ class InBackward:
         )
 
     def _hook(self, index: int, number: int) -> Any:
-        return lambda weight: self._move(weight, index, number)
+        own = ref(self)  # no garbage collector looks into a weight's hooks: it would live for ever
+
+        def hook(weight: Tensor) -> None:
+            this = own()
+            if this is not None:
+                this._move(weight, index, number)
+
+        return hook
 
     def _move(self, weight: Tensor, index: int, number: int) -> None:
         """Update one weight, whose gradient has just come."""
@@ -108,7 +116,17 @@ class InBackward:
             plan = None
         if plan is None or not plan.fits(forms, groups, gradients, {}):
             memories, state = [self.optimizer.memories[index]], self.optimizer.state
-            plan = Plan(forms, [now.rules[index]], groups, gradients, {}, state, memories, number)
+            plan = Plan(
+                forms,
+                [now.rules[index]],
+                groups,
+                gradients,
+                {},
+                state,
+                memories,
+                number,
+                self.optimizer.engine,
+            )
             self._plans[weight] = plan, list(dict.values(state[weight]))
         return plan
 

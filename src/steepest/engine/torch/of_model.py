@@ -12,7 +12,7 @@ from steepest import rules
 from steepest.engine.torch.hidden import hidden, kind, takes_all
 from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
-from steepest.group import first_match, no_decay
+from steepest.group import checked_factors, first_match, no_decay
 from steepest.rule import Rule
 
 
@@ -28,6 +28,7 @@ def optimizer(
     rounding: str = "nearest",
     average: float | None = None,
     seed: int = 0,
+    engine: str | None = None,
 ) -> RuleOptimizer:
     """A RuleOptimizer of the model's trainable weights, each under its name.
 
@@ -38,16 +39,22 @@ def optimizer(
     decay_all: let weight decay pull biases, norms and embeddings too.
     lr_scale: patterns of names → factors of the learning rate; the first that fits.
     moments, rounding, average, seed: how weights and state are kept, see Memory; moments also by patterns of
-    names, as in {"embed*": "8bit"}, the first that fits; "float32" where none does."""
+    names, as in {"embed*": "8bit"}, the first that fits; "float32" where none does.
+    engine: "numba", "torch" or "compiled", see RuleOptimizer; None chooses by the device."""
+    if not isinstance(model, torch.nn.Module):
+        raise UserError(
+            f"`optimizer` goes by the names in a model, and was given {type(model).__name__}. Give it the "
+            "torch.nn.Module; for weights alone take RuleOptimizer(weights, rule)."
+        )
     trainable = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if not trainable:
         raise UserError("The model has no weight to train: all are frozen, or there are none.")
-    main = _as_rule(rule)
+    main = rules.chosen(rule)
     claimed = first_match(trainable, groups or {}, None)
     free = {name: weight for name, weight in trainable.items() if claimed[name] is None}
     parts = _parts(model, main, rest, free)
-    parts |= {name: _Part(_as_rule(own)) for name, own in claimed.items() if own is not None}
-    factors = first_match(trainable, lr_scale or {}, 1.0)
+    parts |= {name: _Part(rules.chosen(own)) for name, own in claimed.items() if own is not None}
+    factors = first_match(trainable, checked_factors(lr_scale), 1.0)
     chosen = moments if isinstance(moments, str) else "float32"
     kept = first_match(trainable, {} if isinstance(moments, str) else moments, chosen)
     made: dict[tuple[_Part, float, str], dict[str, Any]] = {}
@@ -59,7 +66,7 @@ def optimizer(
         group["params"].append((name, weight))
     # The rate that is shown is that of the first group.
     groups_made = sorted(made.values(), key=lambda group: type(group["rule"]) is not type(main))
-    return RuleOptimizer(groups_made, main, rounding=rounding, average=average, seed=seed)
+    return RuleOptimizer(groups_made, main, rounding=rounding, average=average, seed=seed, engine=engine)
 
 
 @dataclass(frozen=True)
@@ -88,14 +95,10 @@ def _parts(
             raise UserError(f"{type(main).__name__} moves weights of every shape: there is no rest.")
         return dict.fromkeys(weights, _Part(main))
     matrices = hidden(model, main, weights) if weights else set()
-    others = _beside(main) if rest is None else _Part(_as_rule(rest), name="the rest")
+    others = _beside(main) if rest is None else _Part(rules.chosen(rest), name="the rest")
     return {name: _Part(main, name="hidden matrices") if name in matrices else others for name in weights}
 
 
 def _beside(main: Rule) -> _Part:
     rule = rules.AdamW(lr=main.lr, weight_decay=getattr(main, "weight_decay", 0.0))
     return _Part(rule, type(main).beside, "the rest")
-
-
-def _as_rule(rule: Rule | str) -> Rule:
-    return rules.named(rule) if isinstance(rule, str) else rule

@@ -24,7 +24,8 @@ class Plan:
     """The update of those weights that have a gradient; `fits` says whether it still holds.
 
     forms, rules: of each group. groups: their weights. gradients, and each entry of reads: one for each
-    weight over all groups, or None. memories: how each group is kept. first: number of the first weight."""
+    weight over all groups, or None. memories: how each group is kept. first: number of the first weight.
+    engine: as asked for, see `choice`."""
 
     def __init__(
         self,
@@ -36,7 +37,9 @@ class Plan:
         state: State,
         memories: Sequence[Memory],
         first: int = 0,
+        engine: str | None = None,
     ) -> None:
+        self.kinds = kinds(gradients, reads)
         self.forms, self.groups = list(forms), [list(group) for group in groups]
         self.weights, self.lengths = list(chain.from_iterable(groups)), list(map(len, groups))
         if len(gradients) != sum(map(len, groups)):
@@ -52,7 +55,7 @@ class Plan:
         for form in dict.fromkeys(forms):
             own = [row for row in rows if forms[row.group] == form]
             if any(row.moves for row in own):
-                self.families.append(Family(rules, own, state))
+                self.families.append(Family(rules, own, state, engine))
         self.inputs = [(family, _picker(family, len(rows))) for family in self.families]
         for family, pick in self.inputs:
             family.settle(pick(gradients, reads))
@@ -89,6 +92,14 @@ class Plan:
         cleared: the gradients that were fit last, where they shall be 0 afterwards."""
         for family in self.families:
             family.run(rules, scales, cleared)
+
+
+def kinds(gradients: Gradients, reads: Reads) -> list[Any]:
+    """Dtypes and shapes of what was given: `fits` goes by places, where another tensor may come to lie.
+
+    torch itself sees to those of p.grad."""
+    columns = chain(gradients, *reads.values())
+    return [(getattr(x, "dtype", None), getattr(x, "shape", None)) for x in columns]
 
 
 def _rows(

@@ -107,22 +107,27 @@ def _misfits(optimizer: Any, saved: dict[str, Any]) -> list[str]:
     """What of the saved state does not belong to the rules and weights here."""
     problems = []
     for index, (ours, theirs) in enumerate(zip(optimizer.param_groups, saved["param_groups"], strict=True)):
-        rule = optimizer.form_of(index, {**ours, **theirs, "params": ours["params"]})
+        group = {**ours, **theirs, "params": ours["params"]}
+        rule, keys = optimizer.form_of(index, group), optimizer.keys(index, group)
         labels = ours.get("param_names", theirs["params"])
         for label, weight, number in zip(labels, ours["params"], theirs["params"], strict=True):
             entry = saved["state"].get(number, {})
-            problems += [f"{key} of {label!r} {what}" for key, what in _differences(rule, weight, entry)]
+            problems += [
+                f"{key} of {label!r} {what}" for key, what in _differences(rule, keys, weight, entry)
+            ]
     return problems
 
 
-def _differences(rule: Rule, weight: torch.Tensor, entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """(key, what is wrong with it) for the saved state of one weight."""
+def _differences(
+    rule: Rule, keys: set[str], weight: torch.Tensor, entry: dict[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong with it) for the saved state of one weight. keys: of slots that may be there."""
     wanted = slot_shapes(rule, weight)
     arrays = {key: value for key, value in entry.items() if torch.is_tensor(value) and value.dim() > 0}
     for key, value in arrays.items():
         if key in wanted and value.shape != wanted[key]:
             yield key, f"is {tuple(value.shape)}, its weight {tuple(weight.shape)}"
-        elif key not in wanted and not is_beside(key):
+        elif key not in keys and not is_beside(key):
             yield key, f"is nothing of {type(rule).__name__}"
     for key, one in zip(slot_keys(rule), in_8_bits(type(rule)), strict=True):
         what = flaw(entry, key, one) if key in arrays else ""

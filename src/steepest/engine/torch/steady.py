@@ -5,67 +5,127 @@ A small network's step is mostly Python that finds nothing changed. Here is the 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
-from itertools import chain
+from functools import partial
 from operator import attrgetter, is_, itemgetter
 from typing import Any
 
-import numpy as np
 from torch.autograd.graph import increment_version
 
 from steepest.engine.torch.entries import Entries
 from steepest.maths import HOST
+from steepest.rule import Rule
 
 _gradient = attrgetter("grad")
 
+Step = Callable[[Any, Any, float, Any], bool]
+"""(groups, state, scale, gradients) → whether the step was done."""
 
-def steady(plan: Any) -> Callable[[Any, Any, float, Any], bool] | None:
-    """(groups, state, scale, gradients) → whether the step was done; None for plans of other kinds."""
+
+def steady(plan: Any) -> Step | None:
+    """The step of a plan that holds; None for plans of other kinds."""
     tables = [table for family in plan.families for table in family.tables]
     if len(tables) != 1 or tables[0] is None or plan.absent:
         return None
-    family, table, moments = plan.families[0], tables[0], plan.families[0].moments
-    rule, numbers = family.rule, family.rule.numbers()
-    if rule.sums or rule.shared or rule.reads or not rule.scalars(HOST, 1).keys().isdisjoint(numbers):
+    rule = plan.families[0].rule
+    if rule.sums or rule.shared or rule.reads or not rule.scalars(HOST, 1).keys().isdisjoint(rule.numbers()):
         return None
-    besides = {} if table.layout.plain else family.numbers
-    found = {len(besides[moment.group](1)) for moment in moments} if besides else {0}
-    if len(found) > 1:
-        return None
-    space = [0.0] * (table.width - 1 - len(numbers) - len(rule.scalars(HOST, 1)) - found.pop())
-    hyper = itemgetter(*numbers) if len(numbers) > 1 else lambda entries: (entries[numbers[0]],)
-    forms, lengths, weights, counters = plan.forms, plan.lengths, plan.weights, family.counters
-    step, done, memory = counters.step, family.done, counters.memory
-    fits, pack, constants, update = table.fits, table.pack, table.constants, table.update
+    load = _loader(plan.families[0], tables[0])
+    return load and _step(plan, plan.families[0], tables[0], load)
+
+
+def _step(plan: Any, family: Any, table: Any, load: Callable[[Any, float], None]) -> Step:
+    forms, given, weights = plan.forms, plan.groups, plan.weights
+    snapshot, known, advance = partial(b"".join, family.counters.memory), _compared(weights), _counter(family)
 
     def take(groups: Any, state: Any, scale: float, gradients: Any) -> bool:
-        own = groups.weights
         if (
             type(state) is not Entries
             or state.watch.touched
             or groups.forms != forms
-            or list(map(len, own)) != lengths
-            or not all(map(is_, chain.from_iterable(own), weights))
-            or b"".join(memory) != family.snapshot
-            or not fits(list(map(_gradient, weights)) if gradients is None else gradients)
+            or not known(groups.weights, given)
+            or snapshot() != family.snapshot
+            or not table.fits(list(map(_gradient, weights)) if gradients is None else gradients)
         ):
             return False
-        values: list[float] = []
+        load(groups, scale)
+        table.update()
+        increment_version(weights)
+        family.snapshot = advance()
+        return True
+
+    return take
+
+
+def _counter(family: Any) -> Callable[[], bytes]:
+    """() → the counters' memory, once an update of every weight is counted there."""
+    counters, moments = family.counters, family.moments
+    (memory,), first, rows = counters.memory, moments[0], len(counters.step)
+    written, number = memory.cast("B"), struct.Struct("f").pack
+
+    def one() -> bytes:
+        first.t += 1
+        written[:] = counted = number(first.t) * rows
+        return counted
+
+    def several() -> bytes:
         for moment in moments:
-            rule = groups.rules[moment.group]
-            values.append(scale * groups.turns[moment.group])
-            values += hyper(rule.__dict__)
+            moment.t += 1
+        counters.advance(family.done)
+        return memory.tobytes()
+
+    return one if len(moments) == 1 else several
+
+
+def _compared(weights: Any) -> Callable[[Any, Any], bool]:
+    """(lists of weights, lists of weights) → whether they hold the very same tensors."""
+
+    def each(own: Any, given: Any) -> bool:
+        return len(own) == len(given) and all(
+            len(a) == len(b) and all(map(is_, a, b)) for a, b in zip(own, given, strict=True)
+        )
+
+    def together(own: Any, given: Any) -> bool:
+        try:  # lists ask first whether two elements are one; only others are asked whether they are equal
+            return own == given
+        except (RuntimeError, TypeError, ValueError):  # tensors of several elements neither are nor are not
+            return False
+
+    return each if any(w.numel() == 1 for w in weights) else together
+
+
+def _loader(family: Any, table: Any) -> Callable[[Any, float], None] | None:
+    """(groups, scale) → None: put the constants of the coming step into the table's memory."""
+    rule, names, moments = family.rule, family.rule.numbers(), family.moments
+    besides = {} if table.layout.plain else family.numbers
+    found = {len(besides[moment.group](1)) for moment in moments} if besides else {0}
+    if len(found) > 1:
+        return None
+    timed = bool(rule.scalars(HOST, 1)) or bool(besides)
+    space = [0.0] * (table.width - 1 - len(names) - len(rule.scalars(HOST, 1)) - found.pop())
+    hyper = itemgetter(*names) if len(names) > 1 else lambda entries: (entries[names[0]],)
+    pack, constants = table.pack, table.constants
+    kept: tuple[Any, float, list[tuple[Any, Rule, list[float]]]] = None, 0.0, []
+
+    def load(groups: Any, scale: float) -> None:
+        nonlocal kept
+        if groups.rules is not kept[0] or scale != kept[1]:
+            kept = groups.rules, scale, [head(groups, moment, scale) for moment in moments]
+        elif not timed and table.loaded is kept:
+            return
+        values: list[float] = []
+        for moment, rule, first in kept[2]:
+            values += first
             values += rule.scalars(HOST, moment.t + 1).values()
             if besides:
                 values += space
                 values += besides[moment.group](moment.t + 1)
         pack(constants, 0, *values)
-        update()
-        increment_version(weights)
-        for moment in moments:
-            moment.t += 1
-        np.add(step, done, step)
-        family.snapshot = b"".join(memory)
-        return True
+        table.loaded = kept
 
-    return take
+    def head(groups: Any, moment: Any, scale: float) -> tuple[Any, Rule, list[float]]:
+        rule = groups.rules[moment.group]
+        return moment, rule, [scale * groups.turns[moment.group], *hyper(vars(rule))]
+
+    return load

@@ -49,16 +49,19 @@ def square(g, start, stop):
 _layout, _dtype, _on_cpu = attrgetter("layout"), attrgetter("dtype"), attrgetter("is_cpu")
 
 
-def norm(gradients: Sequence[torch.Tensor]) -> float:
+def norm(gradients: Sequence[torch.Tensor], places: Sequence[int] | None = None) -> float:
     """Euclidean norm of all tensors together; nan or inf where any element is. Nothing is written.
 
+    places: where they lie, for one who has seen already that a kernel may read them, all of one dtype.
     Squares are summed in float64 by pieces of fixed length, so that the bits do not depend on the threads."""
+    if places is not None:
+        return math.sqrt(sum(_by_kernel(gradients, gradients[0].dtype, places)))
     plain_ones = gradients if _all_readable(gradients) else [g for g in gradients if readable(g)]
     squares = [_by_torch(g) for g in gradients if not readable(g)] if plain_ones is not gradients else []
     dtypes = set(map(_dtype, plain_ones))
     for dtype in filter(dtypes.__contains__, ARITHMETIC):
         same = plain_ones if len(dtypes) == 1 else [g for g in plain_ones if g.dtype is dtype]
-        squares += _by_kernel(same, dtype)
+        squares += _by_kernel(same, dtype, list(map(torch.Tensor.data_ptr, same)))
     return math.sqrt(sum(squares))
 
 
@@ -101,12 +104,12 @@ def _kernel(dtype: torch.dtype) -> Kernel:
     return compiled(f"squares_{name}", source, *ARGUMENTS)
 
 
-def _by_kernel(gradients: Sequence[torch.Tensor], dtype: torch.dtype) -> list[float]:
-    places = np.array(list(map(torch.Tensor.data_ptr, gradients)), np.int64)
+def _by_kernel(gradients: Sequence[torch.Tensor], dtype: torch.dtype, places: Sequence[int]) -> list[float]:
+    table = np.array(places, np.int64)
     lengths = tuple(map(torch.Tensor.numel, gradients))
     pieces = _pieces(lengths)
     sums = np.zeros(len(pieces))
-    call = places.ctypes.data, pieces.ctypes.data, len(pieces)
+    call = table.ctypes.data, pieces.ctypes.data, len(pieces)
     threads.spread(_kernel(dtype), *call, sums.ctypes.data, sum(lengths))
     return sums.tolist()
 

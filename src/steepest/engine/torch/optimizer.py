@@ -247,7 +247,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Euclidean norm of all gradients together, summed in float64; nan or inf where any element is."""
         if self.updates_in_backward is not None:
             self.updates_in_backward.refuse("The norm of the gradient")
-        return norm([w.grad for group in self.param_groups for w in group["params"] if w.grad is not None])
+        gradients = [g for group in self.param_groups for w in group["params"] if (g := w.grad) is not None]
+        return norm(gradients, self._plan and self._plan.places(gradients))
 
     def evaluate(self) -> AbstractContextManager[None]:
         """`with optimizer.evaluate():` the model holds the weights to test and to ship, not the trained ones.

@@ -86,6 +86,13 @@ class Plan:
             return False
         return True
 
+    def places(self, gradients: Sequence[torch.Tensor]) -> Sequence[int] | None:
+        """Where the gradients of all weights lie, if one table knows and may read them."""
+        if self.steady is None or len(gradients) != len(self.weights):
+            return None
+        table = self.families[0].tables[0]
+        return table.places[: len(gradients)] if table.fits(gradients) else None
+
     def run(self, rules: Sequence[Rule], scales: Sequence[float], cleared: Gradients | None = None) -> None:
         """Update every weight once, each group from its scale times its gradients.
 

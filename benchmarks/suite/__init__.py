@@ -1,0 +1,1 @@
+"""Workloads, clocks, opponents and scores: how well a way to train does, over many kinds of network."""

@@ -1,0 +1,122 @@
+"""Statistics of comparisons: intervals, tests and times to a target, for few and paired runs.
+
+Pairs share start, split and order of batches; what is judged is one number a pair, the difference of losses
+or the logarithm of a ratio of times. A claim needs both: an interval without zero and a small `sign_flip`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import stats
+
+DRAWS = 10_000
+"""Resamples; the error of a 95 % end is then about 0.2 % of probability."""
+
+Statistic = Callable[..., np.ndarray | float]
+
+
+def bca(
+    values: Sequence[float] | np.ndarray,
+    statistic: Statistic = np.mean,
+    level: float = 0.95,
+    draws: int = DRAWS,
+) -> tuple[float, float]:
+    """The bias-corrected and accelerated bootstrap interval of a statistic (Efron 1987).
+
+    Of one value, or of values that are all equal, nothing is known of their spread: (nan, nan). With fewer
+    than about ten values the interval is too short; it then covers 80 to 90 % instead of 95 %."""
+    held = np.asarray(values, np.float64)
+    if len(held) < 2 or np.ptp(held) == 0:
+        return np.nan, np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        found = stats.bootstrap(
+            (held,),
+            statistic,
+            n_resamples=draws,
+            confidence_level=level,
+            method="BCa",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def sign_flip(differences: Sequence[float] | np.ndarray, draws: int = DRAWS) -> float:
+    """Two-sided p that the mean of paired differences is zero, were each sign a coin's.
+
+    All 2ⁿ signs are tried where these are no more than `draws`; n pairs cannot give less than 2/2ⁿ, so that
+    five never reach 0.05 and six do."""
+    held = np.asarray(differences, np.float64)
+    if len(held) < 2:
+        return 1.0
+
+    def mean(x: np.ndarray, axis: int) -> np.ndarray:
+        return np.mean(x, axis)
+
+    found = stats.permutation_test(
+        (held,),
+        mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=draws,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
+
+
+def holm(ps: Sequence[float] | np.ndarray) -> np.ndarray:
+    """The same p, so enlarged that a limit on each is one on a single error among all (Holm 1979).
+
+    p₍ᵢ₎ ← max over j ≤ i of (m - j + 1)·p₍ⱼ₎, at most 1"""
+    held = np.asarray(ps, np.float64)
+    order = np.argsort(held)
+    enlarged = np.maximum.accumulate(held[order] * np.arange(len(held), 0, -1))
+    adjusted = np.empty_like(held)
+    adjusted[order] = np.minimum(enlarged, 1)
+    return adjusted
+
+
+def time_to(times: Sequence[float], values: Sequence[float], target: float) -> float:
+    """When a curve first is at or below a target, and at the next point too; else infinity.
+
+    Between two points along a line. The last point has none after it, and counts by itself."""
+    t, v = np.asarray(times, np.float64), np.asarray(values, np.float64)
+    reached = v <= target
+    holds = reached & np.append(reached[1:], True)
+    if not holds.any():
+        return np.inf
+    first = int(np.argmax(holds))
+    if first == 0:
+        return float(t[0])
+    share = (v[first - 1] - target) / (v[first - 1] - v[first])
+    return float(t[first - 1] + share * (t[first] - t[first - 1])) if np.isfinite(share) else float(t[first])
+
+
+def interquartile_mean(values: Sequence[float] | np.ndarray) -> float:
+    """The mean of the middle half: moved by no single outlier, and steadier than the median."""
+    return float(stats.trim_mean(np.asarray(values, np.float64), 0.25))
+
+
+def improvement(ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray) -> float:
+    """The chance that one of ours is below one of theirs, ties by half (Mann & Whitney 1947)."""
+    a, b = np.asarray(ours, np.float64)[:, None], np.asarray(theirs, np.float64)
+    return float(np.mean((a < b) + 0.5 * (a == b)))
+
+
+def stratified(
+    strata: Sequence[np.ndarray],
+    statistic: Callable[[Sequence[np.ndarray]], float],
+    level: float = 0.95,
+    draws: int = DRAWS,
+) -> tuple[float, float]:
+    """The bootstrap interval of a number that is made of several samples, each resampled by itself along its
+    first axis: of tasks that are given, and of seeds that are not."""
+    chance = np.random.default_rng(0)
+    resampled = [
+        statistic([rows[chance.integers(len(rows), size=len(rows))] for rows in strata]) for _ in range(draws)
+    ]
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -7,6 +7,7 @@ step, forward and backward by torch on as many threads.
 
 torch    every rule that torch has, against the fastest of torch's variants of it, and the fused one
 limit    every elementwise rule at 25M, against a kernel that moves the same bytes and computes nothing
+bound    the same kernel for 162 tensors against torch's fused kernels: what is left to win there
 phase    clipping by the global norm, AdamW and an average of the weights, against torch's three
 moments  AdamW with its moments in 16 and 8 bits against torch's fused AdamW in 32
 first    the first use of a kernel, compiled and from the cache, apart from importing Numba and from making
@@ -37,6 +38,14 @@ from steepest import rules
 from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.gradient import ClipNorm
 from steepest.rule import Rule
+
+FUSED: list[tuple[str, str, dict[str, Any]]] = [
+    ("SGD", "sgd", {}),
+    ("SGD", "momentum", {"momentum": 0.9}),
+    ("Adagrad", "adagrad", {}),
+    ("AdamW", "adamw", {}),
+]
+"""torch's class, our name of the rule, and its options."""
 
 TORCH: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {}),
@@ -130,6 +139,14 @@ def against_the_limit(case: str, scale: float) -> None:
             measure("limit", case, ours, bare, scale, rule=name, against="idle")
 
 
+def limit_against_torch(case: str, scale: float) -> None:
+    """How near to torch's fused kernels nothing but moving the bytes comes, where many tensors are small."""
+    for name, rule, options in FUSED if case == "162 tensors, 2M" else ():
+        bare = step_of(idle(rules.named(rule)), CASES[case])
+        fused = warm(getattr(torch.optim, name)(CASES[case].weights(), fused=True, **options).step)
+        measure("bound", case, bare, fused, scale, rule=rule, against="fused")
+
+
 def whole_phase(case: str, scale: float) -> None:
     """Clipping by the global norm, AdamW, and an average of the weights."""
     own, weights, clip = CASES[case].weights(), CASES[case].weights(), ClipNorm(1.0)
@@ -177,6 +194,7 @@ def first_use(times: int) -> None:
 QUESTIONS = {
     "torch": against_torch,
     "limit": against_the_limit,
+    "bound": limit_against_torch,
     "phase": whole_phase,
     "moments": low_moments,
 }

@@ -5,6 +5,8 @@ python -m benchmarks.suite lengths                        each workload once wit
 python -m benchmarks.suite pool --trials 16 --jobs 2      quasi-random trials of three optimizers
 python -m benchmarks.suite targets --jobs 2               ten new seeds of the best trial; writes targets.json
 python -m benchmarks.suite methods --seeds 0-4 --jobs 2   the opponents; --methods "adamw,muon" for some
+python -m benchmarks.suite methods --methods "auto,optuna" --lengths 5,10
+python -m benchmarks.suite grid --seeds 0-4 --jobs 2      the rate chosen alone beside 15 fixed rates
 python -m benchmarks.suite score --against "nadamw point" [--picture profile.png]
 
 --only mnist_mlp,letter_mlp+tanh for some workloads. A run that stands in benchmarks/results/suite is skipped.
@@ -21,7 +23,8 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: one thread a run
 
 from benchmarks.suite import cache, frozen, scores, workloads
-from benchmarks.suite.methods import METHODS
+from benchmarks.suite import grid as rates
+from benchmarks.suite.ours import ASIDE, METHODS
 from benchmarks.suite.pool import RATES, SEED, trials
 from benchmarks.suite.running import Wanted, run
 from steepest.errors import UserError
@@ -75,6 +78,13 @@ def methods(options: argparse.Namespace) -> None:
     run(wanted, options.jobs)
 
 
+def grid(options: argparse.Namespace) -> None:
+    """The rate chosen alone and a grid of rates; then the table of what the choice costs."""
+    for length in options.lengths:
+        run(rates.wanted(options.only, options.seeds, length), options.jobs)
+        print(rates.report(options.only, length))
+
+
 def score(options: argparse.Namespace) -> None:
     """The tables, and the picture where it is asked for."""
     for length in options.lengths:
@@ -94,16 +104,17 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for verb in (prepare, lengths, pool, targets, methods, score):
+    for verb in (prepare, lengths, pool, targets, methods, grid, score):
         command = commands.add_parser(verb.__name__, help=verb.__doc__)
         command.set_defaults(verb=verb)
         command.add_argument("--only", default=core, help="workloads, with commas; the core where left out")
         command.add_argument("--data", type=Path, required=verb is prepare, help="folder of the raw data")
         command.add_argument("--jobs", type=int, default=1, help="processes side by side, of one thread each")
-        command.add_argument("--seeds", type=numbers, default="0-4" if verb is methods else "0")
+        command.add_argument("--seeds", type=numbers, default="0-4" if verb in (methods, grid) else "0")
         command.add_argument("--trials", type=int, default=16, help="of each optimizer")
-        command.add_argument("--methods", default=",".join(METHODS))
-        command.add_argument("--lengths", default="1.5", help="budgets in standard lengths, with commas")
+        command.add_argument("--methods", default=",".join(one for one in METHODS if one not in ASIDE))
+        usual = "1" if verb is grid else "1.5"
+        command.add_argument("--lengths", default=usual, help="budgets in standard lengths, with commas")
         command.add_argument(
             "--against", default="nadamw point", help="the method that others are held against"
         )

@@ -81,7 +81,8 @@ class Watch:
             "steps": self.task.steps,
             "budget": self.budget,
             "evaluations": self.evaluations,
-            "seconds": round(self.seconds, 3),
+            # what a method does after its last update (a report, a look at the test set) is no training
+            "seconds": round(self.seconds if self.diverged or not self.curve else self.curve[-1][1], 3),
             "diverged": self.diverged,
             "final": None if self.diverged else self.curve[-1][2],
             "test": self.test,

@@ -1,5 +1,6 @@
 """Ways to train that need no settings. A method is called once with a task, a budget in gradient evaluations,
-a seed and a watch, and returns what it decided. `METHODS` holds them by name; `method(name)` adds one."""
+a seed and a watch, and returns what it decided. `METHODS` holds those that measure nothing by name;
+`method(name)` adds one. Those that measure are in ours.py."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.suite import ledger, workloads
+from benchmarks.suite import ledger, ours, workloads
 from benchmarks.suite.clock import Watch
-from benchmarks.suite.methods import METHODS, Config
+from benchmarks.suite.methods import Config
 from benchmarks.suite.pool import as_method
 
 
@@ -42,7 +42,7 @@ def trained(wanted: Wanted) -> dict[str, Any]:
     """Carry out a run: its curve, both clocks, the metric at the end, and that of the test set."""
     task = workloads.named(wanted.workload).task(wanted.seed)
     watch = Watch(task, round(wanted.length * task.steps))
-    one = METHODS[wanted.method] if wanted.config is None else as_method(wanted.config)
+    one = ours.METHODS[wanted.method] if wanted.config is None else as_method(wanted.config)
     config = one(task, watch.budget, wanted.seed, watch)
     return wanted.record() | {"config": config, **watch.summary()}
 

@@ -64,15 +64,112 @@ def resume(
     run: Annotated[Path, typer.Argument(help="Folder of the run.")],
     budget: Annotated[str | None, typer.Option(help="A new budget, or '+10 epochs' more.")] = None,
 ) -> None:
-    """Continue a run that was stopped or killed, to the identical bits."""
+    """Continue a run, a comparison or a search that was stopped or killed, to the identical bits."""
+    from steepest.comparison.place import is_comparison
+
+    if is_comparison(run):
+        from steepest.verbs.compare import go_on_comparing
+
+        if budget is not None:
+            raise UserError(
+                "A comparison keeps its budget, which is equal for all. Give it more --seeds instead."
+            )
+        go_on_comparing(run)
+        return
+    from steepest.report.tuning import is_tuning
+
+    if is_tuning(run):
+        from steepest.verbs.tune import go_on_tuning
+
+        if budget is not None:
+            raise UserError("A search keeps its budget. For another one, tune into another folder.")
+        go_on_tuning(run)
+        return
     from steepest.verbs.resume import resume as run_resume
 
     run_resume(run, budget=budget)
 
 
 @app.command()
+def compare(
+    data: Annotated[str, typer.Argument(help="What fit takes, or the folder of a run.")],
+    rules: Annotated[
+        str | None, typer.Option(help="Rules to compare, each with its own rate: adamw,sgd,muon.")
+    ] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="'NAME: KEY=VALUE …'", help="One strategy by its settings; may be given several times."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Runs of each; default: as few as can separate them.")
+    ] = None,
+    equal: Annotated[
+        str | None, typer.Option(help="steps, time or gradients; default: by the budget.")
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="Strategy that sets the target of times.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column to predict; a,b for several.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/compare-<name>")] = None,
+    budget: Annotated[str | None, typer.Option(help="Of each run: 60s, '500 steps', '20 epochs'.")] = None,
+    set_: Settings = None,
+) -> None:
+    """Train strategies under equal conditions, paired by seed, and say what that shows."""
+    from steepest.comparison.strategies import from_command
+    from steepest.verbs.compare import compare as run_compare
+
+    settings = _assignments(set_)
+    settings |= {} if budget is None else {"budget": budget}
+    if target is not None:
+        settings["target"] = target.split(",") if "," in target else target
+    sides = from_command(rules, strategy or ())
+    run_compare(data, sides, seeds=seeds, equal=equal, reference=reference, out=out, **settings)
+
+
+@app.command()
+def tune(
+    data: Annotated[str, typer.Argument(help="What fit takes, or the folder of a run.")],
+    budget: Annotated[
+        str, typer.Option(help="Of the search: a share of the run's budget, or 60s, '500 steps'.")
+    ] = "10%",
+    of: Annotated[
+        str | None, typer.Option(help="Budget of the run that is tuned.", show_default="the recipe's")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="steepest, or optuna, which is an extra.")] = "steepest",
+    over: Annotated[
+        str | None, typer.Option(help="What to measure: rule,lr,… and, with optuna, beta1,….")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Column to predict; a,b for several.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/tune-<name>")] = None,
+    set_: Settings = None,
+) -> None:
+    """Measure the settings that are open, without the training that follows."""
+    from steepest.verbs.tune import tune as run_tune
+
+    settings = _assignments(set_)
+    if target is not None:
+        settings["target"] = target.split(",") if "," in target else target
+    if "budget" in settings:
+        raise UserError("--budget is that of the search, and --of that of the run; --set budget is neither.")
+    names = None if over is None else [name.strip() for name in over.split(",")]
+    run_tune(data, budget=budget, of=of, engine=engine, over=names, out=out, **settings)
+
+
+@app.command()
 def report(run: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> None:
-    """Write report.html of a run anew."""
+    """Write report.html of a run, a comparison or a search anew."""
+    from steepest.comparison.place import is_comparison
+
+    if is_comparison(run):
+        from steepest.comparison.comparison import Comparison
+
+        print(f"report: {Comparison(run).report()}")
+        return
+    from steepest.report import tuning
+
+    if tuning.is_tuning(run):
+        print(f"report: {tuning.write(run)}")
+        return
     from steepest.report import write
 
     print(f"report: {write(run)}")

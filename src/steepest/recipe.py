@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from steepest.batch import named
 from steepest.errors import UserError, did_you_mean
 
 FORMAT = 1
@@ -48,7 +49,25 @@ ELSEWHERE = {
 }
 """What other libraries call a setting → our name of it."""
 
+AUTOMATIC = (
+    "rule",
+    "lr",
+    "batch_size",
+    "schedule",
+    "weight_decay",
+    "stop",
+    "clip_norm",
+    "num_threads",
+)
+"""Settings that may be "auto": measured on the run's own model and data, within its budget."""
+
+STANDS_IN = {"schedule": "linear"}
+"""What takes the place of an "auto" until it is measured, where that is not the setting's default."""
+
 Name = str
+Measured = Literal["auto"]
+Least = Annotated[float, Field(ge=0)]
+Above = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -104,16 +123,20 @@ class Recipe(BaseModel):
     huber_delta: float = Field(1.0, gt=0, description="residual where Huber turns from square to line")
     l1: float = Field(0.0, ge=0, description="weight of Σ|w| in the loss")
     l2: float = Field(0.0, ge=0, description="weight of ½Σw² in the loss")
-    rule: Name = Field("adamw", description="update rule: adamw, sgd, momentum, lion, …")
+    rule: Name = Field("adamw", description="update rule: adamw, sgd, momentum, lion, …; auto")
     hyper: dict[str, bool | int | float | str] = Field({}, description="other hyperparameters of the rule")
-    lr: float | None = Field(None, ge=0, description="learning rate; none: the rule's own default")
+    lr: Least | Measured | None = Field(None, description="learning rate; none: the rule's own default; auto")
     lr_scale: dict[str, float] = Field({}, description="pattern of parameter names → factor on the rate")
-    weight_decay: float | None = Field(None, ge=0, description="weight decay; none: the rule's own default")
-    schedule: Name = Field("plateau", description="plateau, constant, cosine, one_cycle, wsd, …")
+    weight_decay: Least | Measured | None = Field(
+        None, description="weight decay; none: the rule's own default; auto"
+    )
+    schedule: Name = Field("plateau", description="plateau, constant, cosine, one_cycle, wsd, …; auto")
     warmup: str = Field("0 steps", description="length of the linear rise of the rate")
-    batch_size: Positive | Literal["full"] = Field(64, description="examples of one update")
+    batch_size: Positive | Name = Field(
+        64, description="examples of one update; full, growing 64 to 1024, stochastic …, following …; auto"
+    )
     accumulate: int = Field(1, ge=1, description="microbatches that an update is computed in")
-    clip_norm: float | None = Field(None, gt=0, description="largest norm of the whole gradient")
+    clip_norm: Above | Measured | None = Field(None, description="largest norm of the whole gradient; auto")
     clip_value: float | None = Field(None, gt=0, description="largest size of one coordinate of the gradient")
     clip_adaptive: float | None = Field(
         None, gt=0, description="largest norm of a unit's gradient, in norms of its weights"
@@ -126,6 +149,9 @@ class Recipe(BaseModel):
     evaluate_every: str = Field("1 epoch", description="steps or epochs between evaluations")
     monitor: str = Field("val/loss", description="metric that the best weights, decay and stop go by")
     mode: Literal["auto", "min", "max"] = Field("auto", description="whether less or more of it is better")
+    stop: Measured | None = Field(
+        None, description="auto: patience and min_delta from the measured noise of evaluations"
+    )
     patience: int | None = Field(
         None,
         ge=1,
@@ -145,8 +171,8 @@ class Recipe(BaseModel):
     device: str = Field("cpu", description="where to compute: cpu, cuda, mps, auto")
     deterministic: bool = Field(False, description="whether torch must refuse non-deterministic operations")
     num_workers: int = Field(0, ge=0, description="processes that fetch the examples of a Dataset")
-    num_threads: int | None = Field(
-        None, ge=1, description="threads of torch; none: one for small networks, else as torch chooses"
+    num_threads: Positive | Measured | None = Field(
+        None, description="threads of torch; none: one for small networks, else as torch chooses; auto"
     )
 
     @field_validator("*", mode="before")
@@ -164,8 +190,8 @@ class Recipe(BaseModel):
     def _labels(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        named = cast("dict[Any, Any]", value).items()
-        return {str(k).lower() if isinstance(k, bool) else str(k): weight for k, weight in named}
+        labelled = cast("dict[Any, Any]", value).items()
+        return {str(k).lower() if isinstance(k, bool) else str(k): weight for k, weight in labelled}
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Recipe:
@@ -173,11 +199,22 @@ class Recipe(BaseModel):
         for key in settings:
             if key not in cls.model_fields:
                 raise UserError(f"The recipe has no setting {key!r}.{_nearest(key)}")
-        _refuse_auto(settings)
+        _check_open(settings)
+        _check_batch(settings.get("batch_size"))
         try:
             return cls(**settings)
         except ValidationError as error:
             raise UserError(_sentence(error)) from None
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """The settings that are to be measured."""
+        return tuple(name for name in AUTOMATIC if getattr(self, name) == "auto")
+
+    def provisional(self) -> Recipe:
+        """The same recipe with the default in the place of what is to be measured."""
+        fields = type(self).model_fields
+        return self.model_copy(update={n: STANDS_IN.get(n, fields[n].default) for n in self.open})
 
     def to_toml(self) -> str:
         """The recipe as text, one setting a line with its meaning."""
@@ -185,13 +222,12 @@ class Recipe(BaseModel):
         for key, field in type(self).model_fields.items():
             if key in HEADINGS:
                 lines += ["", f"# {HEADINGS[key]}"]
-            lines.append(f"{f'{key} = {_toml(getattr(self, key))}':<40}  # {field.description}")
+            lines.append(f"{f'{key} = {toml_of(getattr(self, key))}':<40}  # {field.description}")
         return "\n".join(lines) + "\n"
 
     def relative_to(self, folder: Path) -> Recipe:
         """The same recipe with its files named as seen from `folder`."""
-        moved = {key: _seen_from(folder, value) for key in PATHS if _is_path(value := getattr(self, key))}
-        return self.model_copy(update=moved)
+        return self.model_copy(update=seen_from(folder, {key: getattr(self, key) for key in PATHS}))
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
@@ -214,8 +250,19 @@ def settings_in(path: Path) -> dict[str, Any]:
             f"{str(path)!r} is written in recipe format {version!r}; this version of steepest reads "
             f"format {FORMAT}. Install a newer steepest."
         )
-    found = {k: os.path.normpath(path.parent / settings[k]) for k in PATHS if _is_path(settings.get(k))}
-    return settings | {key: value if os.path.isabs(value) else f"./{value}" for key, value in found.items()}
+    return found_from(path.parent, settings)
+
+
+def found_from(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they stand in a file of `folder`, their files named as seen from here."""
+    found = {k: os.path.normpath(folder / settings[k]) for k in PATHS if _is_path(settings.get(k))}
+    return {**settings, **{k: path if os.path.isabs(path) else f"./{path}" for k, path in found.items()}}
+
+
+def seen_from(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with their files named as seen from `folder`."""
+    moved = {key: _seen_from(folder, str(settings[key])) for key in PATHS if _is_path(settings.get(key))}
+    return {**settings, **moved}
 
 
 def parse_value(text: str) -> Any:
@@ -232,14 +279,16 @@ def _nearest(key: str) -> str:
     return did_you_mean(key, Recipe.model_fields) + " `steepest settings` lists them all."
 
 
-def _refuse_auto(settings: Mapping[str, Any]) -> None:
-    for key in ("rule", "lr", "batch_size", "schedule", "weight_decay", "clip_norm"):
-        if settings.get(key) == "auto":
-            default = Recipe.model_fields[key].default
-            raise UserError(
-                f'{key} = "auto" would have to be measured, and this version does not measure it yet. '
-                f"Give a value, or leave it out for the default ({'none' if default is None else default})."
-            )
+def _check_open(settings: Mapping[str, Any]) -> None:
+    """What is left open must not be settled elsewhere."""
+    if settings.get("rule") == "auto" and settings.get("hyper"):
+        raise UserError('hyper= holds numbers of one rule, and rule="auto" leaves open which. Leave one out.')
+
+
+def _check_batch(size: Any) -> None:
+    """A policy is known by its name, or is an object."""
+    if isinstance(size, str) and size != "auto" and not size.startswith("object "):
+        named(size)
 
 
 def _sentence(error: ValidationError) -> str:
@@ -263,14 +312,15 @@ def _seen_from(folder: Path, value: str) -> str:
     return relative if relative.startswith(".") else f"./{relative}"
 
 
-def _toml(value: Any) -> str:
+def toml_of(value: Any) -> str:
+    """A setting as TOML writes it; None as "none"."""
     if value is None:
         return '"none"'
     if isinstance(value, dict):
         pairs = cast("dict[str, Any]", value).items()
-        return "{" + ", ".join(f"{_quoted(k)} = {_toml(v)}" for k, v in pairs) + "}"
+        return "{" + ", ".join(f"{_quoted(k)} = {toml_of(v)}" for k, v in pairs) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, cast("list[Any]", value))) + "]"
+        return "[" + ", ".join(map(toml_of, cast("list[Any]", value))) + "]"
     if value in (math.inf, -math.inf):
         return str(value)  # which JSON has no word for
     return _quoted(value) if isinstance(value, str) else json.dumps(value)

@@ -26,7 +26,8 @@ from steepest.models.weights_file import load_weights
 from steepest.recipe import Recipe
 from steepest.train import loss, network
 from steepest.train import metrics as measuring
-from steepest.train.given import Given
+from steepest.train.given import Given, separate
+from steepest.train.prepare import prepare
 
 AT_ONCE = 1024
 """Examples given to the network together."""
@@ -54,6 +55,12 @@ class Run:
     def evidence(self) -> list[Evidence]:
         """The choices that were made, with what was measured."""
         return evidence.read(self._files.evidence)
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What was settled by measurement, setting → value; empty where nothing was left open."""
+        path = self._files.path / "search" / "chosen.json"
+        return _object(path) if path.exists() else {}
 
     @property
     def status(self) -> str:
@@ -125,6 +132,35 @@ class Run:
                 measures.update(outputs, batch[1], loss=chosen(outputs, batch[1]))
         return measures.compute()
 
+    def explain(self) -> str:
+        """The run for a person: what was tried, measured and decided, and at what cost, in plain text."""
+        from steepest.report import explain
+
+        return explain(self.folder)
+
+    def code(self) -> str:
+        """A program of plain PyTorch that does what the run did: print it, keep it, go on from it.
+
+        It reads its rows from a file: torch.save(run.tensors(), "data.pt"). What was an object of yours
+        stands in it as a function to fill in; a network that is handed over, Run(folder, model=net), is
+        written out where it is a stack of torch's own layers."""
+        from steepest.program import facts, write
+
+        return write(facts(self._files, self.chosen, self._model))
+
+    def tensors(self, **objects: Any) -> dict[str, Any]:
+        """The rows as the run prepared them: {"train": (inputs, target), "val": …, "test": …}, weights third.
+
+        objects: data=, val=, test= and others that were objects, handed over again as for `resume`."""
+        recipe = self.recipe.provisional()
+        _, given = separate(recipe.model_dump() | objects)
+        prepared = prepare(recipe, given)
+        parts = {name: getattr(prepared, name) for name in ("train", "val", "test")}
+        held = {name: part for name, part in parts.items() if isinstance(part, tuple)}
+        if "train" not in held:
+            raise UserError("The rows of a Dataset or a loader are not held in memory: take them from it.")
+        return held
+
     def report(self) -> Path:
         """Write report.html anew; its path."""
         from steepest.report import write
@@ -151,9 +187,12 @@ class Run:
 
     @property
     def _result(self) -> dict[str, Any]:
-        try:
-            return json.loads(self._files.result.read_text()) if self._files.result.exists() else {}
-        except ValueError as error:
-            raise UserError(
-                f"{str(self._files.result)!r} is damaged ({error}). Remove it and resume the run."
-            ) from error
+        return _object(self._files.result) if self._files.result.exists() else {}
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """A file of JSON."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{str(path)!r} is damaged ({error}). Remove it and resume the run.") from error

@@ -221,7 +221,6 @@ def test_deterministic_is_asked_of_torch_for_the_run():
         ({"val": 0.6, "test": 0.6}, "leave nothing to train on"),
         ({"sample_weight": np.full(N, -1.0)}, "at least 0"),
         ({"init": "missing.safetensors"}, "missing.safetensors"),
-        ({"lr": "auto"}, "does not measure it yet"),
         ({"hyper": {"lr": 0.1}}, "lr is a setting of its own"),
         ({"rule": Lion(), "hyper": {"beta1": 0.5}}, "holds its own numbers"),
         (

@@ -222,6 +222,17 @@ def test_a_run_resumes_to_the_same_bits() -> None:
 
 
 @needs_compiler
+def test_a_weight_that_becomes_of_another_kind_is_planned_anew() -> None:
+    weight = torch.nn.Parameter(torch.ones(5))
+    optimizer = RuleOptimizer([weight], rules.AdamW(), engine="compiled")
+    move(optimizer, range(1, 3))
+    weight.grad, weight.data = None, torch.full((5,), 1 + 1e-12, dtype=torch.float64)
+    optimizer.param_groups[0]["lr"] = 0.0
+    move(optimizer, range(3, 4))
+    assert weight.tolist() == [1 + 1e-12] * 5
+
+
+@needs_compiler
 def test_the_weights_to_ship_and_an_average() -> None:
     for rule, average in ((rule_of("schedulefreeadamw"), None), (rules.AdamW(lr=0.01), 0.9)):
         a, b = twins(rule, average=average)

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from steepest.cli import app
 
-VERBS = ["fit", "report", "resume", "rules", "settings"]
+VERBS = ["compare", "fit", "report", "resume", "rules", "settings", "tune"]
 
 
 def test_the_list_of_verbs_is_frozen() -> None:

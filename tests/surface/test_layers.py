@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "steepest"
 
 FLOORS = [
-    {"errors", "maths"},
+    {"batch", "errors", "maths", "noise"},
     {"evidence", "folder", "quantity", "recipe", "statistics"},
     {"rule", "report"},
     {"wrap"},
@@ -18,15 +18,16 @@ FLOORS = [
     {"engine"},
     {"data", "models"},
     {"train"},
+    {"choose", "program"},
     {"run"},
-    {"torch", "keras", "optax"},
+    {"torch", "keras", "optax", "comparison"},
     {"verbs"},
     {"cli"},
     {"__main__"},
 ]
 """From the ground up. A room may import from itself and from floors below its own, never from a neighbour."""
 
-GROUND = {"errors", "maths", "evidence", "folder", "quantity"}
+GROUND = {"batch", "errors", "maths", "noise", "evidence", "folder", "quantity"}
 """Rooms whose files may import from each other, as long as no circle arises."""
 
 TRAINING = {
@@ -49,10 +50,13 @@ FOREIGN = {
     "data": TRAINING | {"PIL"},
     "models": TRAINING,
     "train": TRAINING | {"rich"},
+    "choose": TRAINING | {"optuna"},
+    "program": {"torch"},
     "run": TRAINING,
     "torch": {"torch"},
     "keras": {"keras"},
     "optax": {"jax", "optax"},
+    "comparison": {"numpy", "polars", "rich", "scipy"},
     "report": {"numpy", "matplotlib"},
     "verbs": TRAINING | {"rich"},
     "cli": {"typer", "rich", "click"},

@@ -7,15 +7,19 @@ import steepest as st
 import steepest.torch
 
 PUBLIC = [
+    "Comparison",
     "Evidence",
     "Recipe",
     "Run",
     "UserError",
     "__version__",
+    "batch",
+    "compare",
     "fit",
     "resume",
     "rules",
     "schedule",
+    "tune",
     "wrap",
 ]
 
@@ -27,7 +31,10 @@ FACE = (
     TORCHS
     | {rule.__name__ for rule in st.rules.RULES}
     | {
+        "Dial",
         "RuleOptimizer",
+        "find_rate",
+        "hypertune",
         "in_backward",
         "loop",
         "optimizer",
@@ -48,6 +55,8 @@ def test_every_public_name_stands_and_is_listed(name: str) -> None:
 def test_functions_are_functions_and_modules_are_modules() -> None:
     assert callable(st.fit)
     assert callable(st.resume)
+    assert callable(st.compare)
+    assert callable(st.tune)
     assert st.rules.AdamW().lr == 1e-3
     assert st.schedule.Constant(0.5)(1) == 0.5
 

@@ -24,7 +24,7 @@ COMMANDS = {
     "tests": "pip install -c constraints.txt '.[test]' && python -m pytest",
 }
 
-RUNNABLE = ["README.md", "docs/getting-started.md", "docs/own-loop.md"]
+RUNNABLE = ["README.md", "docs/getting-started.md", "docs/own-loop.md", "docs/hypergradients.md"]
 """Pages whose Python runs as it is printed, given the names that a reader would have."""
 
 

@@ -1,6 +1,7 @@
 """report.html in a real browser: drawn in both colour schemes, and nowhere wider than a telephone."""
 
 import html
+import json
 import os
 import re
 import shutil
@@ -75,8 +76,38 @@ def test_it_is_drawn_in_light_and_in_dark(page: Path) -> None:
         assert inked[700:].any()
 
 
+LINE = {"x": [1e-4, 1e-3, 1e-2, 0.1], "y": [2.3, 2.1, 1.2, 9.0]}
+PICTURES = [
+    {"kind": kind, "lines": [{"name": f"arm number {n}", **LINE, **band} for n in range(8)]}
+    for kind in ("range", "curves", "noise", "throughput")
+    for band in ({"low": [1, 1, 1, 1], "high": [3, 3, 3, 9]} if kind == "noise" else {},)
+]
+
+
+@pytest.fixture
+def measured(run_folder: Path) -> Path:
+    """The page of a run with a choice for every kind of picture, and long names."""
+    tried = [{"arm": f"a very long name of arm {n}", "loss": 1.0, "interval": [0.9, 1.1]} for n in range(8)]
+    choice = {"decided": [0.001] * 9, "why": "w" * 80, "seconds": 3.0, "gradients": 900, "interval": [1, 2]}
+    lines = [
+        {"choice": f"choice {n}", **choice, "candidates": tried, "picture": p} for n, p in enumerate(PICTURES)
+    ]
+    (run_folder / "evidence.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return report.write(run_folder)
+
+
+def test_every_measurement_is_drawn(measured: Path) -> None:
+    seen = browse(measured, "--dump-dom")
+    assert seen.count('class="measured"') == len(PICTURES)
+    assert seen.count("<svg") == 4 + len(PICTURES)
+
+
 @pytest.mark.parametrize("width", [360, 800])
-def test_nothing_sticks_out_of_a_narrow_window(page: Path, width: int) -> None:
+@pytest.mark.parametrize("which", ["page", "measured"])
+def test_nothing_sticks_out_of_a_narrow_window(
+    request: pytest.FixtureRequest, which: str, width: int
+) -> None:
+    page = request.getfixturevalue(which)
     unlocked = re.sub(r"<meta http-equiv[^>]+>", "", page.read_text())  # the measuring script must be let in
     frame = (
         f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="{html.escape(unlocked)}"></iframe>'

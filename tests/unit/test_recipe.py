@@ -46,9 +46,10 @@ def test_files_are_named_from_the_recipes_folder(tmp_path, monkeypatch):
         ({"lr": "fast"}, "'lr' cannot be 'fast'"),
         ({"lr": -1.0}, "greater than or equal to 0"),
         ({"split": "rand"}, "'random', 'stratified'"),
-        ({"batch_size": "huge"}, "should be 'full'"),
+        ({"batch_size": "huge"}, '"full", or a policy such as "growing'),
+        ({"batch_size": "grow 3 to 5"}, "Did you mean 'growing'"),
         ({"batch_size": 0}, "'batch_size' cannot be 0"),
-        ({"lr": "auto"}, "does not measure it yet"),
+        ({"rule": "auto", "hyper": {"beta1": 0.5}}, "leaves open which"),
         ({"val": 1.5}, "'val' cannot be 1.5"),
     ],
 )

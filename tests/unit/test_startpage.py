@@ -32,7 +32,7 @@ def test_all_of_it_is_on_the_page() -> None:
         "adamw on 2 weights",
         "Loss auto, batches of 64, schedule plateau, seed 0, on cpu.",
         "At most 100 epochs; val/loss is measured every epoch.",
-        "init: default (activations [bold]keep[/bold] their size)",
+        "init default — activations [bold]keep[/bold] their size",
     ):
         assert sentence in told
 

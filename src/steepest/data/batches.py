@@ -7,18 +7,20 @@ workers, processes, nor on what was drawn before.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal, Protocol
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
+from steepest.batch import BatchPolicy, named
 from steepest.data import augment as augmentation
 from steepest.data.examples import loader
 from steepest.data.order import Plan
 from steepest.data.stream import StreamBatches
 from steepest.data.tree import Tree, count, cut, gather, is_tree, leaves, tensors
+from steepest.data.varied import VariedPlan
 from steepest.errors import UserError
 
 __all__ = ["ArrayBatches", "Batches", "DatasetBatches", "batches", "count"]
@@ -31,12 +33,16 @@ class Batches(Protocol):
     per_epoch   updates an epoch, or None where a stream does not say (known after its first pass)
     epoch       epoch (0, 1, …) of the update handed out last
     resumes_by  "position": any position is reached at once; "skipping": by reading what comes before it
+    varied      the plan of updates that differ in size, by which epochs are reckoned; None where they do not
     """
 
     examples: int | None
     per_epoch: int | None
     epoch: int
     resumes_by: Literal["position", "skipping"]
+
+    @property
+    def varied(self) -> VariedPlan | None: ...
 
     def start(self, position: int = 0) -> Iterator[list[Tree]]:
         """The microbatches of update `position`, `position` + 1, … without end."""
@@ -49,7 +55,7 @@ class Batches(Protocol):
 
 def batches(
     data: Any,
-    batch_size: int | Literal["full"] = 64,
+    batch_size: int | str | BatchPolicy = 64,
     *,
     accumulate: int = 1,
     seed: int = 0,
@@ -59,21 +65,41 @@ def batches(
 ) -> Batches:
     """Batches of a tree of arrays, a map-style Dataset, a DataLoader or an iterable of batches.
 
-    batch_size  examples an update, or "full"; a DataLoader or iterable keeps its own
-    accumulate  microbatches an update is cut into; changes memory, not the update
+    batch_size  examples an update, "full", or a policy ("growing 64 to 1024"); a DataLoader or iterable keeps
+                its own
+    accumulate  microbatches that an update is cut into, the first one under a policy; what grows beyond it
+                is cut into more of the same size. Changes memory, not the update
     augment     "shift", "flip" or a function (inputs, generator) → inputs
     num_workers processes that read a map-style Dataset; what they read does not depend on their number
     """
-    how = augmentation.named(augment)
+    how, policy = augmentation.named(augment), named(batch_size)
     if is_stream(data):
-        return StreamBatches(data, _whole("accumulate", accumulate), seed, how)
+        _check_own_size(policy)
+        return StreamBatches(data, _whole(accumulate), seed, how)
     whole = in_memory(data)
     examples = count(whole) if whole is not None else _length(data)
-    plan = Plan(examples, _size(batch_size, examples), seed, shuffle)
-    micro = -(-plan.batch_size // _whole("accumulate", accumulate))
+    if examples < 1:
+        raise UserError("There are no examples to train on: the data have length 0.")
+    plan = planned(policy, examples, seed, shuffle)
+    micro = _micro(policy.within(examples), _whole(accumulate))
     if whole is not None:
         return ArrayBatches(whole, plan, micro, how)
     return DatasetBatches(data, plan, micro, how, num_workers)
+
+
+def planned(policy: BatchPolicy, examples: int, seed: int = 0, shuffle: bool = True) -> Plan | VariedPlan:
+    """Which examples make which update under a policy."""
+    fitted = policy.within(examples)
+    if fitted.even:
+        return Plan(examples, fitted.size(1), seed, shuffle)
+    return VariedPlan(examples, fitted, seed, shuffle)
+
+
+def under(source: Batches, policy: BatchPolicy) -> Batches:
+    """The same batches under a policy that has learnt of its schedule; other sources are left as they are."""
+    if not isinstance(source, ArrayBatches | DatasetBatches) or source.varied is None:
+        return source
+    return replace(source, plan=planned(policy, source.plan.examples, source.plan.seed, source.plan.shuffle))
 
 
 @dataclass
@@ -81,7 +107,7 @@ class ArrayBatches:
     """Batches gathered from memory, a whole update at a time."""
 
     data: Tree
-    plan: Plan
+    plan: Plan | VariedPlan
     micro: int
     augment: augmentation.Augmentation | None = None
     epoch: int = field(default=0, init=False)
@@ -92,6 +118,11 @@ class ArrayBatches:
         self.per_epoch: int | None = self.plan.per_epoch
         self._device = next(leaves(self.data)).device
 
+    @property
+    def varied(self) -> VariedPlan | None:
+        """The plan, where updates differ in size."""
+        return self.plan if isinstance(self.plan, VariedPlan) else None
+
     def start(self, position: int = 0) -> Iterator[list[Tree]]:
         """The microbatches of update `position`, `position` + 1, … without end."""
         for step, epoch, index in self.plan.updates(position):
@@ -101,7 +132,7 @@ class ArrayBatches:
 
     def once(self) -> Iterator[list[Tree]]:
         """The same from position 0, for one pass over the data."""
-        return islice(self.start(), self.per_epoch)
+        return islice(self.start(), self.plan.first_pass)
 
 
 @dataclass
@@ -111,7 +142,7 @@ class DatasetBatches:
     Every example is read under a seed made of (seed, epoch, index); global generators stay as they were."""
 
     dataset: Any
-    plan: Plan
+    plan: Plan | VariedPlan
     micro: int
     augment: augmentation.Augmentation | None = None
     num_workers: int = 0
@@ -122,20 +153,25 @@ class DatasetBatches:
         self.examples: int | None = self.plan.examples
         self.per_epoch: int | None = self.plan.per_epoch
 
+    @property
+    def varied(self) -> VariedPlan | None:
+        """The plan, where updates differ in size."""
+        return self.plan if isinstance(self.plan, VariedPlan) else None
+
     def start(self, position: int = 0) -> Iterator[list[Tree]]:
         """The microbatches of update `position`, `position` + 1, … without end."""
         return self._read(position, None)
 
     def once(self) -> Iterator[list[Tree]]:
         """The same from position 0, for one pass over the data."""
-        return self._read(0, self.per_epoch)
+        return self._read(0, self.plan.first_pass)
 
     def _read(self, position: int, updates: int | None) -> Iterator[list[Tree]]:
         planned = islice(self.plan.updates(position), updates)
         ahead = ([(epoch, int(i)) for i in index] for _, epoch, index in planned)
         read = loader(self.dataset, ahead, self.plan.seed, self.num_workers)
         for step, batch in enumerate(read, start=position):
-            self.epoch = step // self.plan.per_epoch
+            self.epoch = self.plan.epoch_of(step)
             yield cut(augmentation.augmented(batch, self.augment, self.plan.seed, step), self.micro)
 
 
@@ -162,18 +198,25 @@ def in_memory(data: Any) -> Tree | None:
     return tensors(data) if is_tree(data) else None
 
 
-def _size(batch_size: int | str, examples: int) -> int:
-    if examples < 1:
-        raise UserError("There are no examples to train on: the data have length 0.")
-    return examples if batch_size == "full" else min(_whole("batch_size", batch_size), examples)
+def _micro(policy: BatchPolicy, accumulate: int) -> int:
+    """The most examples of a microbatch; two parts of the first update where its noise is to be measured."""
+    return -(-policy.held // max(accumulate, 2 if policy.measures else 1))
 
 
-def _whole(name: str, value: object) -> int:
-    """`value` when it is a whole number of at least one."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-        return value
-    also = ' or "full"' if name == "batch_size" else ""
-    raise UserError(f"{name} must be a whole number of at least 1{also}, got {value!r}.")
+def _check_own_size(policy: BatchPolicy) -> None:
+    """UserError where batches that come as they are should vary in size."""
+    if not policy.even:
+        raise UserError(
+            f"A DataLoader or iterable keeps its own batches, which cannot be {str(policy)!r}. Give arrays "
+            "or a Dataset, or leave batch_size out."
+        )
+
+
+def _whole(accumulate: object) -> int:
+    """`accumulate` when it is a whole number of at least one."""
+    if isinstance(accumulate, int) and not isinstance(accumulate, bool) and accumulate >= 1:
+        return accumulate
+    raise UserError(f"accumulate must be a whole number of at least 1, got {accumulate!r}.")
 
 
 def _length(data: Any) -> int:

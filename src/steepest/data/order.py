@@ -51,6 +51,15 @@ class Plan:
         """Updates an epoch."""
         return parts(self.examples, self.batch_size)
 
+    @property
+    def first_pass(self) -> int:
+        """Updates of the first epoch, as of every other."""
+        return self.per_epoch
+
+    def epoch_of(self, position: int) -> int:
+        """Epoch (0, 1, …) of the update at a position."""
+        return position // self.per_epoch
+
     def order(self, epoch: int) -> np.ndarray:
         """Indices of all examples in the order of this epoch."""
         shuffled = self.shuffle and self.batch_size < self.examples

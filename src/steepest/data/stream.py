@@ -29,6 +29,7 @@ class StreamBatches:
     augment: Augmentation | None = None
     epoch: int = field(default=0, init=False)
     resumes_by: Literal["position", "skipping"] = field(default="skipping", init=False)
+    varied: None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.examples = _examples(self.stream)

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from steepest.folder import Folder, write_atomic
-from steepest.report import curves, evaluations, mistakes, settings, verdict
+from steepest.report import choices, curves, evaluations, mistakes, settings, verdict
 from steepest.report.markup import Markup, element, joined
 from steepest.report.records import Records, read
 
@@ -26,17 +26,21 @@ def write(path: str | Path) -> Path:
 
 def render(records: Records) -> str:
     """The page as text."""
+    return document(records.name, _header(records), element("main", *_sections(records)), _footer(records))
+
+
+def document(title: str, *body: Markup) -> str:
+    """A whole page of this look, that needs nothing beside it and runs nothing."""
     style = Markup(files("steepest.report").joinpath("page.css").read_text("utf-8"))
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=POLICY),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"{records.name} · steepest"),
+        element("title", f"{title} · steepest"),
         element("style", style),
     )
-    body = element("body", _header(records), element("main", *_sections(records)), _footer(records))
-    return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
+    return "<!doctype html>\n" + element("html", head, element("body", *body), lang="en") + "\n"
 
 
 def _sections(records: Records) -> list[Markup]:
@@ -44,7 +48,7 @@ def _sections(records: Records) -> list[Markup]:
         "Metrics": evaluations.section(records),
         "Curves": curves.section(records),
         "Mistakes": mistakes.section(records),
-        "Evidence": settings.evidence(records.evidence),
+        "Evidence": choices.section(records.evidence),
         "Recipe": settings.recipe(records.recipe),
         "Environment": settings.environment(records.env),
     }

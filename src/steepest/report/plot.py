@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -44,6 +45,8 @@ _STYLE: dict[Any, Any] = {
 }
 SIZE = (4.7, 2.5)
 """Inches of a drawing at the width it is meant for; the page scales it."""
+MANY = 1000.0
+"""Largest over smallest value from which a logarithmic axis is marked at powers of ten alone."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def lines(
             axes.plot(
                 *ring, "o", markersize=6.5, markerfacecolor=face, markeredgecolor=edge, markeredgewidth=1.8
             )
-        _scales(axes, np.concatenate([line.y for line in series]))
+        scales(axes, np.concatenate([line.y for line in series]))
         axes.margins(x=0.02)
         axes.set_xlabel("step", loc="right")
 
@@ -159,16 +162,25 @@ def is_wide(values: np.ndarray) -> bool:
     return bool(len(values) and values.min() > 0 and values.max() > 30 * values.min())
 
 
-def _scales(axes: Axes, values: np.ndarray) -> None:
+def scales(axes: Axes, values: np.ndarray) -> None:
+    """Few round numbers along both axes; the upright one logarithmic where the values are wide."""
     _plain(axes)
-    if is_wide(values):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(float(value))))
+    scale(axes.yaxis, values)
+
+
+def scale(axis: Axis, values: np.ndarray, wide: bool = True) -> None:
+    """Few round numbers along one axis; a logarithmic one where values are `is_wide` and that is wanted."""
+    if wide and is_wide(values):
+        powers = values.max() > MANY * values.min()
+        along = axis.axes.set_xscale if isinstance(axis, XAxis) else axis.axes.set_yscale
+        along("log")
+        axis.set_major_locator(LogLocator(subs=(1.0,) if powers else (1.0, 3.0), numticks=6))
+        axis.set_minor_formatter(NullFormatter())
+    else:
+        axis.set_major_locator(MaxNLocator(5))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(float(value))))
 
 
 def _plain(axes: Axes) -> None:
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(5))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: number(float(value))))
+        scale(axis, np.empty(0))

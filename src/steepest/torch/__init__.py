@@ -30,6 +30,8 @@ from steepest.torch.drop_ins import (
 from steepest.torch.of_rule import class_of
 
 if TYPE_CHECKING:
+    from steepest.torch.rates import find_rate
+    from steepest.train.hypertune import Dial, hypertune
     from steepest.train.loop import loop
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "Dial",
     "Muon",
     "NAdam",
     "RAdam",
@@ -49,6 +52,8 @@ __all__ = [
     "Rprop",
     "RuleOptimizer",
     "SparseAdam",
+    "find_rate",
+    "hypertune",
     "in_backward",
     "loop",
     "optimizer",
@@ -63,6 +68,14 @@ def __getattr__(name: str) -> Any:
         from steepest.train.loop import loop
 
         return loop
+    if name == "find_rate":
+        from steepest.torch.rates import find_rate
+
+        return find_rate
+    if name in ("Dial", "hypertune"):
+        from steepest.train import hypertune
+
+        return getattr(hypertune, name)
     if name not in _OF_RULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     made = globals()[name] = class_of(_OF_RULES[name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from steepest.data.varied import VariedPlan
 from steepest.errors import UserError
 from steepest.train.budget import Budget
 
@@ -14,15 +15,17 @@ class Cadence:
     """Step numbers and seconds at which something is due.
 
     budget          never more than this
-    horizon         the steps that a budget in seconds was measured to hold; None: none
+    horizon         the steps that a budget was measured or reckoned to hold; None: none
     evaluate_every  steps or epochs     save_every  steps, epochs or seconds
-    per_epoch       updates an epoch; None until it is known"""
+    per_epoch       updates an epoch; None until it is known
+    varied          what reckons epochs where updates differ in size"""
 
     budget: Budget
     horizon: int | None
     evaluate_every: Budget
     save_every: Budget
     per_epoch: int | None
+    varied: VariedPlan | None = None
 
     def __post_init__(self) -> None:
         if self.budget.more:
@@ -35,20 +38,36 @@ class Cadence:
                 "what is decided at an evaluation must not depend on the clock."
             )
 
-    @property
-    def last(self) -> float:
-        """The step after which the budget is used up; infinite while seconds or an unknown epoch decide."""
-        steps = self.budget.steps(self.per_epoch)
+    def epoch(self, step: int) -> float | None:
+        """Passes over the data in the first `step` updates; None until an epoch's length is known."""
+        if self.varied is not None:
+            return self.varied.epochs(step)
+        return step / self.per_epoch if self.per_epoch else None
+
+    def last(self, step: int) -> float:
+        """The step after which the budget is used up, as far as it can be told at this step; infinite while
+        seconds or an unknown epoch decide."""
+        varied, epochs = self.varied, self.budget.unit == "epochs"
+        if varied is not None and epochs and self.horizon is None:
+            return varied.steps(self.budget.amount, since=step)
+        steps = None if varied is not None and epochs else self.budget.steps(self.per_epoch)
         return min((n for n in (steps, self.horizon) if n is not None), default=math.inf)
 
     def ends(self, step: int, seconds: float) -> tuple[str, str]:
         """("budget" or "deadline", why) when the run is to end after this step; else ("", "")."""
-        if step >= self.last:
-            cut = "" if self.budget.seconds is None else f", measured to hold {self.horizon} steps,"
-            return "budget", f"the budget of {self.budget}{cut} is used up"
+        if step >= self.last(step):
+            return "budget", f"the budget of {self.budget}{self._cut()} is used up"
         if seconds >= self.deadline:
             return "deadline", f"the budget of {self.budget} was used up at step {step}"
         return "", ""
+
+    def _cut(self) -> str:
+        """Why the last step is not the budget's own, a clause."""
+        if self.budget.seconds is not None:
+            return f", measured to hold {self.horizon} steps,"
+        if self.budget.unit == "steps" and self.horizon is not None and self.horizon < self.budget.amount:
+            return f", {self.budget.amount - self.horizon:g} of them for the search,"
+        return ""
 
     @property
     def deadline(self) -> float:
@@ -57,20 +76,26 @@ class Cadence:
 
     def evaluates(self, step: int) -> bool:
         """Whether an evaluation is due after this step."""
-        return _due(self.evaluate_every, self.per_epoch, step)
+        return step > 0 and self._after(self.evaluate_every, step - 1) == step
 
     def saves(self, step: int, seconds: float) -> bool:
         """Whether a checkpoint is due after this step, so many seconds after the last one."""
         if self.save_every.seconds is not None:
             return seconds >= self.save_every.seconds
-        return _due(self.save_every, self.per_epoch, step)
+        return step > 0 and self._after(self.save_every, step - 1) == step
 
     def next_after(self, step: int) -> float:
         """The next step after which something is due by number."""
-        every = [b.steps(self.per_epoch) for b in (self.evaluate_every, self.save_every)]
-        return min([self.last, *(step + n - step % n for n in every if n)])
+        every = (self.evaluate_every, self.save_every)
+        return min([self.last(step), *(self._after(one, step) for one in every)])
 
-
-def _due(every: Budget, per_epoch: int | None, step: int) -> bool:
-    steps = every.steps(per_epoch)
-    return bool(steps) and step > 0 and step % steps == 0
+    def _after(self, every: Budget, step: int) -> float:
+        """The first step after this one that is a whole number of times `every`; infinite where there is
+        none. Where epochs vary, the look goes as far as it may, and is taken again from there."""
+        if self.varied is None or every.unit != "epochs":
+            n = every.steps(self.per_epoch)
+            return step + n - step % n if n else math.inf
+        if every.amount <= 0:
+            return math.inf
+        times = math.floor(self.varied.epochs(step) / every.amount * (1 + 1e-12))
+        return max(self.varied.steps((times + 1) * every.amount, since=step), step + 1)

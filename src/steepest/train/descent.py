@@ -16,12 +16,14 @@ from steepest.train.torch_descent import TorchDescent
 class Descent(Protocol):
     """What the loop asks of an optimizer.
 
+    opt       the optimizer
     weights   the parameters that it moves
     several   the name of a rule that takes more than one pass over a batch; empty where each takes one
     averages  whether the weights to test and to ship are not those that are trained
     factor    on the rate of every group
     rate      in force in the first group"""
 
+    opt: Any
     weights: list[nn.Parameter]
     several: str
     averages: bool

@@ -21,6 +21,7 @@ from steepest.folder import Folder
 from steepest.models.probe import apply
 from steepest.train import budget, network, settled
 from steepest.train.average import renew_statistics
+from steepest.train.growth import Course, course
 from steepest.train.job import Job
 from steepest.train.loop import Loop, loop
 from steepest.train.metrics import Metrics
@@ -29,13 +30,17 @@ STATISTICS = 100
 """Training batches that batch-norm statistics are measured anew on, beside averaged weights."""
 
 
-def descend(job: Job, steps: Loop) -> None:
-    """Train until the budget, the stopping or a signal ends it."""
+def descend(job: Job, steps: Loop, pause: int | None = None) -> None:
+    """Train until the budget, the stopping or a signal ends it, or to the step of a pause."""
+    if steps.done == pause:
+        return
     job.model.train()
     labels = by_labels(settled.rule_of(job.recipe, job.given))
     compute = job.objective_and_logits if labels else job.objective
     for batch in steps:
         steps.step(partial(_within, steps, compute, batch))
+        if steps.done == pause:
+            return
 
 
 def _within(steps: Loop, compute: Callable[[Any], Any], batch: Any) -> Any:
@@ -45,8 +50,8 @@ def _within(steps: Loop, compute: Callable[[Any], Any], batch: Any) -> Any:
 
 def optimizer_of(job: Job, horizon: Evidence | None) -> RuleOptimizer:
     """A fresh optimizer for the whole run."""
-    total = steps_of(job, horizon)
-    return settled.optimizer_of(job.recipe, job.given, job.model, job.source.per_epoch, total)
+    way = course_of(job, horizon)
+    return settled.optimizer_of(job.recipe, job.given, job.model, job.source.per_epoch, way.steps, way.policy)
 
 
 def loop_of(
@@ -57,14 +62,15 @@ def loop_of(
     horizon: Evidence | None,
 ) -> Loop:
     """The loop that a job asks for; nothing is written before it is entered."""
-    recipe = job.recipe
+    recipe, way = job.recipe, course_of(job, horizon)
+    assert recipe.clip_norm != "auto", "a job's recipe is concrete"
     steps = loop(
         job.model,
         optimizer,
-        job.source,
+        way.source,
         out=folder,
         budget=recipe.budget,
-        horizon=None if horizon is None else horizon.decided,
+        horizon=way.horizon,
         seed=recipe.seed,
         clip_norm=recipe.clip_norm,
         clip_value=recipe.clip_value,
@@ -133,11 +139,12 @@ def renew(job: Job) -> int:
 
 def steps_of(job: Job, horizon: Evidence | None) -> int | None:
     """Updates of the whole run, where they are known beforehand."""
-    return (
-        horizon.decided
-        if horizon is not None
-        else budget.parse(job.recipe.budget).steps(job.source.per_epoch)
-    )
+    return course_of(job, horizon).steps
+
+
+def course_of(job: Job, horizon: Evidence | None) -> Course:
+    """How the run goes through its data."""
+    return course(job.recipe, job.given, job.source, None if horizon is None else horizon.decided)
 
 
 def horizon_of(job: Job, folder: Folder) -> Evidence | None:
@@ -147,12 +154,12 @@ def horizon_of(job: Job, folder: Folder) -> Evidence | None:
         return None
     kept = [one for one in records.read(folder.evidence) if one.choice == "horizon"]
     if not kept:
-        kept = [_measured_horizon(job, allowed.seconds)]
+        kept = [measured_horizon(job, allowed.seconds)]
         records.append(folder.evidence, kept[0])
     return kept[0]
 
 
-def _measured_horizon(job: Job, seconds: float) -> Evidence:
+def measured_horizon(job: Job, seconds: float) -> Evidence:
     """Steps are timed on a copy of the network; an evaluation is shared out over the steps between two."""
     copied = deepcopy(job.model)
     optimizer = settled.optimizer_of(job.recipe, job.given, copied, job.source.per_epoch, 10**6)
@@ -169,10 +176,11 @@ def _measured_horizon(job: Job, seconds: float) -> Evidence:
         optimizer.step(gradients=gradients, reads=reads)
 
     every = budget.parse(job.recipe.evaluate_every, "evaluate_every").steps(job.source.per_epoch) or 1
-    return budget.horizon(seconds, step, other=_evaluation_seconds(job) / every)
+    return budget.horizon(seconds, step, other=evaluation_seconds(job) / every)
 
 
-def _evaluation_seconds(job: Job) -> float:
+def evaluation_seconds(job: Job) -> float:
+    """How long one evaluation takes."""
     if job.prepared.val is None:
         return 0.0
     validation, began = Validation(job), time.perf_counter()

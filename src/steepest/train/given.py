@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from steepest import rules
+from steepest.batch import BatchPolicy, named
 from steepest.errors import UserError
 from steepest.recipe import Recipe
 from steepest.rule import Rule
@@ -30,6 +31,7 @@ class Given:
     loss: Callable[..., Any] | None = None
     rule: Rule | None = None
     schedule: Callable[[int], float] | None = None
+    batch_size: BatchPolicy | None = None
     augment: Callable[..., Any] | None = None
     sample_weight: Any = None
     split_by: Any = None
@@ -64,6 +66,8 @@ def separate(settings: Mapping[str, Any]) -> tuple[dict[str, Any], Given]:
         value = written.get(name)
         if isinstance(value, str | Path):
             written[name] = _as_written(name, str(value))
+        elif name == "batch_size" and isinstance(value, BatchPolicy) and _says_all(value):
+            written[name] = str(value)
         elif name == "rule" and isinstance(value, Rule):
             if written.get("hyper"):
                 raise UserError("Give hyper= with the name of a rule; a Rule object holds its own numbers.")
@@ -78,6 +82,14 @@ def separate(settings: Mapping[str, Any]) -> tuple[dict[str, Any], Given]:
             written[name] = _described(value)
             given = replace(given, **{name: value})
     return written, given
+
+
+def _says_all(policy: BatchPolicy) -> bool:
+    """Whether the text of a policy stands for the same one."""
+    try:
+        return named(str(policy)) == policy
+    except UserError:
+        return False
 
 
 def _check_hooks(given: Given) -> None:
@@ -102,7 +114,8 @@ def _check_hooks(given: Given) -> None:
 
 def _as_written(name: str, text: str) -> str:
     """A file of the current folder gets a leading "./": so files are told from names."""
-    is_file = name in ("data", "val", "test") and Path(text).suffix and not os.path.dirname(text)
+    may_be = name in ("data", "val", "test") and not text.startswith(MARK)
+    is_file = may_be and Path(text).suffix and not os.path.dirname(text)
     return f"./{text}" if is_file else text
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from steepest.models.probe import apply
 from steepest.recipe import Recipe
 from steepest.train import loss, machine, metrics, network, settled
 from steepest.train.given import Given
+from steepest.train.growth import policy_of, said
 from steepest.train.loss import Loss
 from steepest.train.metrics import Metrics
 from steepest.train.prepare import Prepared, prepare
@@ -25,11 +26,15 @@ from steepest.train.prepare import Prepared, prepare
 EVALUATED_AT_ONCE = 1024
 """Examples of a batch of an evaluation: a matter of speed only."""
 
+OF_SOURCE = ("batch_size", "accumulate")
+"""Settings of the descent that the batches are made by."""
+
 
 @dataclass(frozen=True)
 class Job:
     """A recipe with every setting resolved, and the things it stands for.
 
+    asked     the recipe as it is written down, which repeats the run: "auto" where a setting is measured
     model     the network as it is saved;   runs  what is called: the same, or its compiled form
     penalty   l1 and l2 as a function of the weights, or None
     source    batches of the training part
@@ -37,6 +42,7 @@ class Job:
     """
 
     recipe: Recipe
+    asked: Recipe
     given: Given
     prepared: Prepared
     model: nn.Module
@@ -46,6 +52,20 @@ class Job:
     device: torch.device
     source: Batches
     evidence: tuple[Evidence, ...]
+
+    def on(self, model: nn.Module) -> Job:
+        """The same over another network of the same kind, which is run as it is, not compiled."""
+        recipe = self.recipe
+        penalised = loss.penalty(model, recipe.l1, recipe.l2) if self.penalty is not None else None
+        return replace(self, model=model, runs=model, penalty=penalised)
+
+    def having(self, settings: Mapping[str, Any], schedule: Callable[[int], float] | None = None) -> Job:
+        """The same under other settings of the descent, and a schedule where one is given."""
+        recipe = self.recipe.model_copy(update=dict(settings))
+        given = self.given if schedule is None else replace(self.given, schedule=schedule)
+        same = all(getattr(recipe, name) == getattr(self.recipe, name) for name in OF_SOURCE)
+        source = self.source if same else _training(recipe, given, self.prepared, self.device)
+        return replace(self, recipe=recipe, given=given, source=source)
 
     def batches_of(self, part: Any) -> Batches:
         """A part of the data in its own order, for measuring."""
@@ -78,6 +98,8 @@ class Job:
 
 def build(recipe: Recipe, given: Given) -> Job:
     """Build and check all that the recipe asks for. Raises UserError for what cannot be."""
+    asked, recipe = recipe, recipe.provisional()
+    settled.check_open(asked, given)
     usual_threads = torch.get_num_threads()
     device = machine.begin(recipe)
     prepared = prepare(recipe, given)
@@ -91,10 +113,13 @@ def build(recipe: Recipe, given: Given) -> Job:
     )
     model, evidence = network.build(recipe, given, prepared, chosen)
     source = _training(recipe, given, prepared, device)
-    batch = next(source.once())[0]
+    window = next(source.once())
+    batch = window[0]
     threads, counted = machine.threads(recipe, lambda: network.forward(model, batch[0]))
+    resolved = settled.settled(recipe, given, prepared, chosen, threads)
     job = Job(
-        recipe=settled.settled(recipe, given, prepared, chosen, threads),
+        recipe=resolved,
+        asked=settled.as_asked(resolved, asked),
         given=given,
         prepared=prepared,
         model=model.to(device),
@@ -103,7 +128,7 @@ def build(recipe: Recipe, given: Given) -> Job:
         penalty=loss.penalty(model, recipe.l1, recipe.l2) if recipe.l1 or recipe.l2 else None,
         device=device,
         source=source,
-        evidence=(*prepared.evidence, *evidence, *counted),
+        evidence=(*prepared.evidence, *evidence, *counted, *said(model, source, window)),
     )
     _check_fit(job, batch)
     torch.set_num_threads(threads or usual_threads)
@@ -113,7 +138,7 @@ def build(recipe: Recipe, given: Given) -> Job:
 def _training(recipe: Recipe, given: Given, prepared: Prepared, device: torch.device) -> Batches:
     return batches(
         _on(device, prepared.train),
-        recipe.batch_size,
+        policy_of(recipe, given, settled.rule_of(recipe, given)),
         accumulate=recipe.accumulate,
         seed=recipe.seed,
         augment=given.of(recipe, "augment"),

@@ -16,13 +16,16 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from steepest.batch import BatchPolicy
 from steepest.data.batches import Batches, batches
+from steepest.data.varied import VariedPlan
 from steepest.errors import UserError
 from steepest.folder import Folder
 from steepest.train import descent
 from steepest.train.average import Average
 from steepest.train.budget import Budget, parse
 from steepest.train.cadence import Cadence
+from steepest.train.division import Division
 from steepest.train.evaluation import Evaluation
 from steepest.train.guard import Guard
 from steepest.train.keeper import Keeper
@@ -48,7 +51,7 @@ def loop(
     epochs: float | None = None,
     budget: str | Budget | None = None,
     horizon: int | None = None,
-    batch_size: int | Literal["full"] = 64,
+    batch_size: int | str | BatchPolicy = 64,
     accumulate: int = 1,
     seed: int = 0,
     clip_norm: float | None = None,
@@ -75,6 +78,8 @@ def loop(
     opt             steepest's optimizer or any of torch.optim
     data            what `data.batches.batches` takes, or such Batches (then batch_size, accumulate and their
                     seed are theirs)
+    batch_size      examples an update, "full", or a policy; the rate beside a policy is the caller's:
+                    lr=batch.Compensated(1e-3, policy)
     out             a run folder, resumed by itself when it holds a run; None: nothing is written. A path is
                     locked and its result.json written; a `Folder` is the caller's, who does both
     epochs, budget  how long; "60s", "500 steps", "20 epochs"
@@ -117,7 +122,17 @@ def loop(
     )
     record = Record(folder.metrics if folder else None, log)
     carried = _listening(opt) | dict(carry or {})
-    subject = Subject(net, face, update, MeanLoss(), record, averaged, carried, _described(source, seed))
+    subject = Subject(
+        net,
+        face,
+        update,
+        MeanLoss(),
+        record,
+        averaged,
+        carried,
+        data=_described(source, seed),
+        division=Division(_varied(source)),
+    )
     watch = Watch(
         subject=subject,
         cadence=_cadence(epochs, budget, horizon, evaluate_every, save_every, source),
@@ -148,6 +163,7 @@ def _cadence(
         parse(evaluate_every, "evaluate_every"),
         parse(save_every, "save_every"),
         source.per_epoch,
+        _varied(source),
     )
 
 
@@ -159,7 +175,14 @@ def _listening(opt: torch.optim.Optimizer) -> dict[str, Stateful]:
 
 def _described(source: Batches, seed: int) -> dict[str, Any]:
     """What of the data must be the same when a run is resumed."""
-    return {"examples": source.examples, "updates an epoch": source.per_epoch, "seed": seed}
+    varied = _varied(source)
+    policy = {} if varied is None else {"batch_size": str(varied.policy)}
+    return {"examples": source.examples, "updates an epoch": source.per_epoch, "seed": seed} | policy
+
+
+def _varied(source: Batches) -> VariedPlan | None:
+    """What a person's own batches need not have."""
+    return getattr(source, "varied", None)
 
 
 def _known(precision: str) -> str:

@@ -39,12 +39,20 @@ class Loss:
     class_weight: Tensor | None = None
 
     def __call__(self, outputs: Any, target: Any, weight: Tensor | None = None) -> Tensor:
+        return self._weighted(outputs, target, weight).mean()
+
+    def by_example(self, outputs: Any, target: Any, weight: Tensor | None = None) -> Tensor:
+        """(n,) addends of that mean, one an example; (1,) the mean where a function gives one number."""
+        losses = self._weighted(outputs, target, weight)
+        return _by_example(losses, self.name) if losses.ndim else losses.reshape(1)
+
+    def _weighted(self, outputs: Any, target: Any, weight: Tensor | None) -> Tensor:
         losses = self.each(_as_target(outputs, target) if self.target == "any" else outputs, target)
         if self.class_weight is not None:
             losses = losses * self.class_weight.to(losses)[target.long()].reshape(losses.shape)
         if weight is not None:
             losses = _by_example(losses, self.name) * weight.to(losses)
-        return losses.mean()
+        return losses
 
     def outputs(self, outputs: int) -> int:
         """Numbers that a model must give an example: 1 where two classes are told apart by one logit."""

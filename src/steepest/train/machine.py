@@ -52,7 +52,7 @@ def threads(recipe: Recipe, forward: Callable[[], Any]) -> tuple[int | None, tup
     """(threads for the run, the choice): one where a forward pass is small, else None, as torch chooses.
 
     Counted in operations and not in seconds, for the bits of a run depend on its threads."""
-    if recipe.num_threads is not None:
+    if isinstance(recipe.num_threads, int):
         return recipe.num_threads, ()
     with FlopCounterMode(display=False) as counter:
         forward()

@@ -20,7 +20,7 @@ from steepest.data.batches import Batches, count
 from steepest.data.tree import Tree
 from steepest.errors import UserError
 from steepest.folder import Folder, write_atomic
-from steepest.train import environment
+from steepest.train import environment, memory
 from steepest.train.guard import Diverged, Verdict
 from steepest.train.interrupt import Interrupted
 from steepest.train.loggers import saying_where
@@ -50,6 +50,7 @@ class Loop:
     _share: float = field(default=1.0, init=False)  # of the window's examples in the microbatch handed out
     _examples: int = field(default=0, init=False)
     _loss: Tensor | None = field(default=None, init=False)
+    _again: bool = field(default=False, init=False)  # whether the window begins anew in smaller pieces
     _failed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -70,8 +71,7 @@ class Loop:
     @property
     def epoch(self) -> float | None:
         """Passes over the data so far; None while the length of a stream is not known."""
-        per_epoch = self.watch.cadence.per_epoch
-        return self.done / per_epoch if per_epoch else None
+        return self.watch.cadence.epoch(self.done)
 
     @property
     def best_step(self) -> int | None:
@@ -156,21 +156,32 @@ class Loop:
         watch.boundary()
         windows = self.source.start(self.done)
         while not watch.over:
-            self._window = window = next(windows)
+            window = next(windows)
             if watch.cadence.per_epoch is None:
                 watch.epoch_known(self.source.per_epoch)
                 if watch.over:
                     break
             yield from self._microbatches(window)
+            if self._subject.division.found is not None:
+                watch.resized(watch.cadence.varied)
+                windows = self.source.start(self.done)
             if watch.due:
                 watch.boundary()
 
     def _microbatches(self, window: list[Tree]) -> Iterator[Tree]:
-        counts = [count(batch) for batch in window]
-        self._examples, self._left = sum(counts), len(window)
-        for batch, examples in zip(window, counts, strict=True):
+        self._again = True
+        while self._again:
+            self._window = self._subject.division.pieces(window)
+            yield from self._pieces()
+
+    def _pieces(self) -> Iterator[Tree]:
+        counts = [count(batch) for batch in self._window]
+        self._examples, self._left, self._again = sum(counts), len(counts), False
+        for batch, examples in zip(self._window, counts, strict=True):
             left, self._share = self._left, examples / self._examples
             yield batch
+            if self._again:
+                return
             if self._left == left:
                 raise UserError("A batch went by without steps.step(loss). Call it once for every batch.")
 
@@ -178,15 +189,52 @@ class Loop:
         """Backward; and, when the update's last microbatch is in, move the weights.
 
         loss: mean over the microbatch's examples, or a function that computes it, forward pass and all; rules
-        of more than one pass (SAM, AdaHessian, Sophia) need the function, SophiaG one of (loss, logits)"""
+        of more than one pass (SAM, AdaHessian, Sophia) need the function, SophiaG one of (loss, logits). With
+        the function, an update for which memory runs out is made again in smaller microbatches, which the
+        iteration hands out; the weights wait for it"""
         if not self._left:
             raise UserError("steps.step was called twice for one batch, or outside `for batch in steps`.")
-        value = self._subject.update.backward(loss, self._share)
+        value = self._backward(loss)
+        if value is None:
+            self._smaller()
+            return
+        self._hear()
         part = value.detach() if self._share == 1.0 else value.detach() * self._share
         self._loss = part if self._left == len(self._window) or self._loss is None else self._loss + part
         self._left -= 1
         if not self._left:
             self._update(self._loss)
+
+    def _backward(self, loss: Tensor | Callable[[], Any]) -> Tensor | None:
+        """The loss of this microbatch, its gradient added; None where memory ran out.
+
+        What the failed pass held is free when this has returned, not before."""
+        several = self._subject.descent.several
+        try:
+            return self._subject.update.backward(loss, self._share)
+        except (RuntimeError, MemoryError) as error:
+            if not memory.ran_out(error):
+                raise
+            if isinstance(loss, Tensor) or several:
+                raise memory.cannot_repeat(several, count(self._window[-self._left])) from error
+        return None
+
+    def _smaller(self) -> None:
+        """Forget the gradients of this update, and have its microbatches handed out anew, half as large."""
+        self._subject.update.clear()
+        self._loss, self._left, self._again = None, 0, True
+        self.watch.ran_out_of_memory(self._window)
+
+    def _hear(self) -> None:
+        """Tell the noise of this update's gradients to a policy that goes by it."""
+        subject = self._subject
+        if subject.division.policy is None:
+            return
+        opt, unit = subject.descent.opt, subject.update.unit
+        if self._left == len(self._window) > 1:
+            subject.division.part(opt, unit * self._share, count(self._window[0]))
+        elif self._left == 1:
+            subject.division.whole(self.done + 1, opt, unit, self._examples)
 
     def _update(self, loss: Tensor) -> None:
         subject = self._subject

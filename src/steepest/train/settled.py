@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from steepest import rules, schedule
+from steepest.batch import BatchPolicy, Compensated
 from steepest.engine.torch.curvature import by_labels
 from steepest.engine.torch.of_model import optimizer
 from steepest.engine.torch.optimizer import RuleOptimizer
@@ -24,15 +25,15 @@ from steepest.train.stopping import Stopping, sign
 LEVEL = ("plateau", "constant")
 """Schedules that do not fall by themselves: patience ends a run under them unless told otherwise."""
 PATIENCE = 6
+OF_RULE = ("lr", "weight_decay")
+"""Settings that are hyperparameters of the rule."""
 
 
 def settled(recipe: Recipe, given: Given, prepared: Prepared, loss: Loss, threads: int | None) -> Recipe:
     """The recipe with the choices that were made written in."""
     rule = rule_of(recipe, given)
     _check_rule(rule, recipe, prepared)
-    numbers = {
-        name: v for name in ("lr", "weight_decay") if isinstance(v := getattr(rule, name, None), float)
-    }
+    numbers = {name: v for name in OF_RULE if isinstance(v := getattr(rule, name, None), float)}
     monitor = recipe.monitor if prepared.val is not None else "train/loss"
     choices: dict[str, Any] = {
         "data_fingerprint": prepared.source.fingerprint,
@@ -49,6 +50,33 @@ def settled(recipe: Recipe, given: Given, prepared: Prepared, loss: Loss, thread
     if recipe.model == "auto":
         choices["model"] = suited(prepared.preprocessing.input_shape)
     return recipe.model_copy(update=choices)
+
+
+def as_asked(settled: Recipe, asked: Recipe) -> Recipe:
+    """The settled recipe with open what was asked to be measured, so that it repeats the run."""
+    kept = {name: getattr(asked, name) for name in asked.open}
+    if "rule" in asked.open:  # these are numbers of the rule that stood in for it
+        kept |= {name: getattr(asked, name) for name in OF_RULE}
+    if {"schedule", "stop"} & set(asked.open):
+        kept["patience"] = asked.patience
+    return settled.model_copy(update=kept)
+
+
+def check_open(asked: Recipe, given: Given) -> None:
+    """UserError where a setting is to be measured that an object has decided already."""
+    stands_in = str(asked.batch_size).startswith(("growing", "following")) or given.batch_size is not None
+    if "schedule" in asked.open and stands_in:
+        raise UserError(
+            f"batch_size={asked.batch_size!r} goes by a schedule or stands in for one, and schedule='auto' "
+            "leaves nothing to measure. Name a schedule, or take batch_size='auto'."
+        )
+    if "lr" not in asked.open:
+        return
+    if given.schedule is not None or (given.rule is not None and callable(given.rule.lr)):
+        raise UserError(
+            'A schedule that is a function gives the rate itself, which leaves nothing of lr="auto". Name a '
+            'schedule, such as "linear", or leave lr out.'
+        )
 
 
 def _check_rule(rule: Rule, recipe: Recipe, prepared: Prepared) -> None:
@@ -78,21 +106,36 @@ def _check_rule(rule: Rule, recipe: Recipe, prepared: Prepared) -> None:
 
 def rule_of(recipe: Recipe, given: Given) -> Rule:
     """The update rule, with the recipe's hyperparameters over its defaults."""
+    own = {key: value for key in OF_RULE if (value := getattr(recipe, key)) is not None}
     if given.rule is not None:
-        return given.rule
+        held = {key: value for key, value in own.items() if isinstance(getattr(given.rule, key, None), float)}
+        return replace(given.rule, **held)
     settings: dict[str, Any] = dict(recipe.hyper)
-    for name in settings.keys() & {"lr", "weight_decay"}:
+    for name in settings.keys() & set(OF_RULE):
         raise UserError(
             f"{name} is a setting of its own: give {name}={settings[name]}, not hyper={{{name!r}: …}}."
         )
-    own = {key: value for key in ("lr", "weight_decay") if (value := getattr(recipe, key)) is not None}
     return rules.named(given.of(recipe, "rule"), **settings | own)
 
 
 def optimizer_of(
-    recipe: Recipe, given: Given, model: torch.nn.Module, per_epoch: int | None, total: int | None
+    recipe: Recipe,
+    given: Given,
+    model: torch.nn.Module,
+    per_epoch: int | None,
+    total: int | None,
+    policy: BatchPolicy | None = None,
 ) -> RuleOptimizer:
-    """A fresh optimizer for a run of `total` steps; None: as many as it takes."""
+    """A fresh optimizer for a run of `total` steps; None: as many as it takes. Its rate keeps step with the
+    batches of a policy."""
+    rule = scheduled(recipe, given, per_epoch, total)
+    if policy is not None:
+        rule = replace(rule, lr=Compensated(rule.lr, policy))
+    return optimizer(model, rule, lr_scale=recipe.lr_scale)
+
+
+def scheduled(recipe: Recipe, given: Given, per_epoch: int | None, total: int | None) -> Rule:
+    """The update rule with its schedule over `total` steps."""
     rule = rule_of(recipe, given)
     curve = given.of(recipe, "schedule")
     rise = budget.parse(recipe.warmup, "warmup")
@@ -105,12 +148,13 @@ def optimizer_of(
         rule = replace(rule, lr=curve)
     elif not callable(rule.lr) and (curve not in LEVEL or warmup):
         rule = replace(rule, lr=schedule.named(curve, rule.lr, total or warmup + 1, warmup))
-    return optimizer(model, rule, lr_scale=recipe.lr_scale)
+    return rule
 
 
 def stopping_of(recipe: Recipe) -> Stopping:
-    """The machine that lowers the rate, goes back and stops; it lowers and raises under "plateau" only."""
-    moves = recipe.schedule == "plateau"
+    """The machine that lowers the rate, goes back and stops; it lowers and raises under "plateau" only, and
+    where it is to know itself when to stop: never at the full rate."""
+    moves = recipe.schedule == "plateau" or recipe.stop is not None
     return Stopping(
         patience=recipe.patience,
         min_delta=recipe.min_delta,

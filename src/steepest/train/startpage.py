@@ -65,10 +65,14 @@ def layers(model: nn.Module) -> str:
 
 def descent(recipe: Recipe) -> str:
     """The loss, the batches and the course of the rate."""
-    batch = "all examples at once" if recipe.batch_size == "full" else f"batches of {recipe.batch_size}"
+    batch = "all examples at once" if recipe.batch_size == "full" else f"batches {_of(recipe.batch_size)}"
     cut = f", each in {recipe.accumulate} parts" if recipe.accumulate > 1 else ""
     drawn = f"seed {recipe.seed}, on {recipe.device}"
     return f"Loss {recipe.loss}, {batch}{cut}, schedule {recipe.schedule}, {drawn}."
+
+
+def _of(size: int | str) -> str:
+    return f"of {size}" if isinstance(size, int) else size.removeprefix("object ")
 
 
 def course(recipe: Recipe) -> str:

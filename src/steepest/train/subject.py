@@ -13,6 +13,7 @@ from steepest.errors import UserError
 from steepest.train import chance
 from steepest.train.average import Average
 from steepest.train.descent import Descent
+from steepest.train.division import Division
 from steepest.train.record import MeanLoss, Record
 from steepest.train.state import Snapshot, are_finite, into_model, of_model, plain, under
 from steepest.train.stopping import State
@@ -67,6 +68,7 @@ class Subject:
     average: Average | None
     carry: Mapping[str, Stateful]
     data: Mapping[str, Any]
+    division: Division
     progress: Progress = field(default_factory=Progress)
 
     def take(self) -> Snapshot:
@@ -74,7 +76,9 @@ class Subject:
         moved, hyper = self.descent.state()
         drawn, draws = chance.take()
         averaged = {} if self.average is None else {k: t.clone() for k, t in self.average.state().items()}
+        kept, carried = _carried(self.carry)
         state = under("optimizer", moved) | under("random", drawn) | under("average", averaged)
+        state |= under("carry", kept)
         progress = asdict(self.progress)
         numbers = {
             "best": self.progress.best,
@@ -85,7 +89,8 @@ class Subject:
             "losses": self.losses.numbers(),
             "rows": len(self.record.rows),
             "update": self.update.numbers(),
-            "carry": {name: one.state_dict() for name, one in self.carry.items()},
+            "carry": carried,
+            "division": self.division.numbers(),
             "data": dict(self.data),
         }
         return Snapshot(self.progress.done, of_model(self.net), state, numbers)
@@ -104,8 +109,9 @@ class Subject:
         self.losses.load(numbers["losses"])
         self.record.resume(numbers["rows"])
         self.update.load(numbers["update"])
+        self.division.load(numbers["division"])
         for name, one in self.carry.items():
-            one.load_state_dict(numbers["carry"][name])
+            one.load_state_dict({**numbers["carry"][name], **snapshot.part(f"carry/{name}")})
 
     def rewind(self, snapshot: Snapshot) -> None:
         """Only weights, optimizer state and average become the snapshot's; time and schedules go on."""
@@ -151,3 +157,19 @@ class Subject:
                 f"This folder holds a run that carries {sorted(before) or 'nothing'}; "
                 f"got {sorted(self.carry)}. Give the same objects as carry=, or train into another folder."
             )
+
+
+def _carried(carry: Mapping[str, Stateful]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What further objects go on from: (copies of the tensors in their states, the rest)."""
+    states = {name: one.state_dict() for name, one in carry.items()}
+    tensors = {
+        f"{name}/{key}": value.detach().clone()
+        for name, state in states.items()
+        for key, value in state.items()
+        if isinstance(value, Tensor)
+    }
+    rest = {
+        name: {key: value for key, value in state.items() if not isinstance(value, Tensor)}
+        for name, state in states.items()
+    }
+    return tensors, rest

@@ -91,6 +91,11 @@ class Update:
         self.clear()
         return verdict
 
+    @property
+    def unit(self) -> float:
+        """What gradients are multiplied by before `apply`."""
+        return 1.0 if self.scale is None else self.scale.value
+
     def numbers(self) -> dict[str, Any]:
         """What is to be saved."""
         scale = None if self.scale is None else asdict(self.scale)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from steepest.data.batches import count
+from steepest.data.varied import VariedPlan
 from steepest.evidence import Evidence, append
 from steepest.folder import Folder
 from steepest.train import chance
@@ -17,6 +19,7 @@ from steepest.train.evaluation import Evaluation
 from steepest.train.guard import Diverged, Verdict, save_batches
 from steepest.train.interrupt import Interrupt
 from steepest.train.keeper import Keeper
+from steepest.train.memory import normed
 from steepest.train.state import Snapshot, is_finite
 from steepest.train.stopping import Action, Stopping
 from steepest.train.subject import Progress, Subject
@@ -202,6 +205,33 @@ class Watch:
             "Look for bad values in the data, lower lr, or set clip_norm."
         )
 
+    # --- batches that change ---
+
+    def ran_out_of_memory(self, pieces: list[Any]) -> None:
+        """Halve the microbatches from this update on, and save: what comes after goes on from here."""
+        division = self.subject.division
+        division.halve(pieces, self.subject.net)
+        alone = " Batch norms see the smaller part alone." if normed(self.subject.net) else ""
+        self._note(
+            "microbatch",
+            f"memory ran out with {max(map(count, pieces))} examples at once in step "
+            f"{self.progress.done + 1}, which is made again, the same but for rounding.{alone}",
+            division.most,
+        )
+        self._row({}, "memory")
+        self._save()
+
+    def resized(self, varied: VariedPlan | None) -> None:
+        """Take up the batch that the noise of the gradients asks for, and see what is due under it."""
+        division, done = self.subject.division, self.progress.done
+        if varied is None or division.found is None:
+            return
+        (size, critical), division.found = division.found, None
+        varied.forget(done)
+        why = f"from step {done + 1} on, where the critical batch was measured to be {critical}"
+        self._note("batch_size", why, size)
+        self.next = done
+
     # --- writing ---
 
     def save(self) -> None:
@@ -221,7 +251,7 @@ class Watch:
         progress = self.progress
         cells = {
             "step": progress.done,
-            "epoch": progress.done / self.cadence.per_epoch if self.cadence.per_epoch else None,
+            "epoch": self.cadence.epoch(progress.done),
             "seconds": round(self.seconds, 3),
             **metrics,
             "lr": self.subject.descent.rate,
@@ -233,6 +263,6 @@ class Watch:
         self.subject.record.add(row)
         return row
 
-    def _note(self, choice: str, why: str) -> None:
+    def _note(self, choice: str, why: str, decided: Any = None) -> None:
         if self.folder is not None:
-            append(self.folder.evidence, Evidence(choice, self.progress.done, why))
+            append(self.folder.evidence, Evidence(choice, decided or self.progress.done, why))

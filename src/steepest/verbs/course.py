@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,24 +11,28 @@ from typing import Any
 from rich.console import Console
 
 from steepest import evidence as records
+from steepest.choose.handover import descend_insured, go_back, measured
+from steepest.choose.ledger import Tell
+from steepest.choose.search import PLACE
 from steepest.errors import UserError
+from steepest.evidence import Evidence
 from steepest.folder import Folder, write_atomic
 from steepest.recipe import Recipe
 from steepest.report import write as write_report
 from steepest.run import Run
 from steepest.train import environment, outcome
-from steepest.train.fitting import descend, horizon_of, loop_of, optimizer_of, steps_of
+from steepest.train.fitting import horizon_of, loop_of, optimizer_of, steps_of
 from steepest.train.given import Given
 from steepest.train.guard import Diverged
-from steepest.train.interrupt import Interrupted
+from steepest.train.interrupt import Interrupt, Interrupted
 from steepest.train.job import Job, build
 from steepest.train.loop import Loop
-from steepest.train.progress import progress
+from steepest.train.progress import Progress, progress
 from steepest.train.startpage import lines
 
 
-def begin(folder: Folder, recipe: Recipe, given: Given) -> Run:
-    """A new run in a folder that holds none."""
+def begin(folder: Folder, recipe: Recipe, given: Given, console: Console | None = None) -> Run:
+    """A new run in a folder that holds none, told on a console of its own unless one is given."""
     refuse_taken(folder)
     job = build(recipe, given)
     folder.create()
@@ -39,12 +44,13 @@ def begin(folder: Folder, recipe: Recipe, given: Given) -> Run:
         write_atomic(folder.preprocessing, job.prepared.preprocessing.to_json().encode())
         write_atomic(folder.evidence, "".join(one.to_json() + "\n" for one in job.evidence).encode())
         # The recipe comes last: a folder with one holds all that a resumed run needs.
-        write_atomic(folder.recipe, job.recipe.relative_to(folder.path).to_toml().encode())
+        write_atomic(folder.recipe, job.asked.relative_to(folder.path).to_toml().encode())
         try:
-            return run(folder, job, Console())
+            return run(folder, job, console or Console())
         except UserError:
             if not folder.checkpoints.exists():  # nothing was trained: the mended command may have the folder
                 folder.recipe.unlink()
+                shutil.rmtree(folder.path / PLACE, ignore_errors=True)
             raise
 
 
@@ -62,8 +68,13 @@ def refuse_taken(folder: Folder) -> None:
 
 def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False) -> Run:
     """Train, or go on training, in a folder that this process holds; then test and report."""
-    horizon = horizon_of(job, folder)
-    bar = progress(steps_of(job, horizon), console)
+    bar, open_job = progress(None, console), job
+    tell = _telling(folder, bar)
+    try:
+        job, horizon = _measured(folder, job, tell, console)
+    except Interrupted as stopped:
+        return _stopped(stopped, folder, job)
+    bar.total = steps_of(job, horizon)
     optimizer = optimizer_of(job, horizon)
     steps = loop_of(job, optimizer, folder, [bar], horizon)
     _show_start(job, optimizer.summary(), folder, console)
@@ -71,12 +82,10 @@ def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False) -> 
         with steps:
             if reopen:
                 steps.reopen()
-            descend(job, steps)
+            goes_back = descend_insured(job, open_job, steps, folder, tell)
     except Interrupted as stopped:
         _leave(folder, job, steps, console)
-        if not (stopped.signal == "SIGINT" and hasattr(sys, "ps1")):
-            raise
-        return Run(folder.path, model=job.model)
+        return _stopped(stopped, folder, job)
     except Diverged:
         _leave(folder, job, steps, console)
         raise
@@ -86,8 +95,54 @@ def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False) -> 
             f"Nothing was learnt: {steps.result()['why']}. Look for bad values in the data, lower lr, or "
             "scale the inputs."
         )
+    if goes_back:
+        go_back(open_job, folder)
+        return run(folder, open_job, console)
     result = outcome.finish(job, steps, folder)
     _show_end(folder, result, console)
+    return Run(folder.path, model=job.model)
+
+
+def _telling(folder: Folder, bar: Progress) -> Tell:
+    """What records a decision, and prints it, once in the life of a run."""
+
+    def tell(one: Evidence) -> None:
+        if not any(told.choice == one.choice for told in records.read(folder.evidence)):
+            records.append(folder.evidence, one)
+            bar.decided(one)
+
+    return tell
+
+
+def _measured(folder: Folder, job: Job, tell: Tell, console: Console) -> tuple[Job, Evidence | None]:
+    """The job with nothing left open, and its length where that is known beforehand."""
+    if not job.asked.open:
+        return job, horizon_of(job, folder)
+
+    def asked() -> None:
+        if signal.received is not None:
+            _leave_search(folder, console)
+            raise Interrupted(signal.received)
+
+    open_now = ", ".join(job.asked.open)
+    console.print(f"measured first: {open_now}, within the budget of {job.recipe.budget}", highlight=False)
+    with Interrupt() as signal:
+        return measured(job, folder, tell, asked)
+
+
+def _leave_search(folder: Folder, console: Console) -> None:
+    """Say how to go on with a run that was stopped before it began."""
+    why = "stopped in the search; it can be resumed"
+    result = {"status": "stopped", "step": 0, "best_step": None, "why": why, "metrics": {}}
+    write_atomic(folder.result, json.dumps(result, indent=1).encode())
+    console.print(f"stopped: {why}", highlight=False)
+    console.print(f"go on: steepest resume {folder.path}", highlight=False, soft_wrap=True)
+
+
+def _stopped(stopped: Interrupted, folder: Folder, job: Job) -> Run:
+    """At a prompt the run as it is; elsewhere the process ends."""
+    if not (stopped.signal == "SIGINT" and hasattr(sys, "ps1")):
+        raise stopped
     return Run(folder.path, model=job.model)
 
 

@@ -35,7 +35,7 @@ def fit(data: Any, *, out: str | os.PathLike[str] | None = None, **settings: Any
     Returns the Run. Raises UserError for what cannot be done, before anything is trained."""
     written, given = separate(_settings(data, settings))
     recipe = Recipe.of(written)
-    folder = Folder(out) if out is not None else _numbered(_name(recipe))
+    folder = Folder(out) if out is not None else _numbered(name_of(recipe))
     with machine.kept():
         return begin(folder, recipe, given)
 
@@ -48,7 +48,7 @@ def _settings(data: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"data": data} | dict(settings)
 
 
-def _name(recipe: Recipe) -> str:
+def name_of(recipe: Recipe) -> str:
     """digits of "digits", churn of "./churn.csv", dataframe of "object pandas.DataFrame"."""
     if not recipe.data.startswith(MARK):
         return Path(recipe.data).stem

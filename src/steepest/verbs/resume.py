@@ -8,10 +8,12 @@ from typing import Any
 
 from rich.console import Console
 
+from steepest.comparison.place import is_comparison
 from steepest.errors import UserError
 from steepest.evidence import Evidence, append
 from steepest.folder import Folder, write_atomic
 from steepest.recipe import Recipe, settings_in
+from steepest.report.tuning import is_tuning
 from steepest.run import Run
 from steepest.train import environment, machine
 from steepest.train.budget import parse
@@ -25,12 +27,17 @@ def resume(folder: str | os.PathLike[str], *, budget: str | None = None, **objec
 
     budget   a new budget, or more: "+10 epochs"; a finished run goes on with it
     objects  model=, data=, loss=, … where these were objects, and the hooks of `fit`"""
-    place = Folder(folder)
+    return go_on(Folder(folder), objects, budget, Console())
+
+
+def go_on(place: Folder, objects: dict[str, Any], budget: str | None, console: Console) -> Run:
+    """The same, told on this console."""
     _check(place, objects)
     with place.lock(), machine.kept():
         recipe = _whole(place)
         if budget is None and Run(place.path).status == "finished":
-            print(f"{place.path} is finished; nothing to do. Give it more with --budget '+10 epochs'.")
+            done = f"{place.path} is finished; nothing to do. Give it more with --budget '+10 epochs'."
+            console.print(done, markup=False, highlight=False, soft_wrap=True)
             return Run(place.path)
         recipe = recipe if budget is None else _extended(recipe, budget)
         _, given = separate(recipe.model_dump() | objects)
@@ -43,12 +50,22 @@ def resume(folder: str | os.PathLike[str], *, budget: str | None = None, **objec
         ):
             warnings.warn(f"The bits may differ: {sentence}.", stacklevel=2)
             append(place.evidence, Evidence("environment", "changed", sentence))
-        return run(place, job, Console(), reopen=budget is not None)
+        return run(place, job, console, reopen=budget is not None)
 
 
 def _check(place: Folder, objects: dict[str, Any]) -> None:
     if place.path.is_file():
         raise UserError(f"resume takes the folder of a run, got the file {str(place.path)!r}.")
+    if is_comparison(place.path):
+        raise UserError(
+            f"{str(place.path)!r} is a comparison. Call compare with the same arguments, and it goes on; "
+            f"or on the command line: steepest resume {place.path}"
+        )
+    if is_tuning(place.path):
+        raise UserError(
+            f"{str(place.path)!r} is a search. Call tune with the same arguments and out= this folder, and "
+            f"it goes on; or on the command line: steepest resume {place.path}"
+        )
     if not place.recipe.exists():
         raise UserError(f"There is no run to resume in {str(place.path)!r}: it holds no recipe.toml.")
     for name in objects:

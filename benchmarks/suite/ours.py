@@ -1,0 +1,157 @@
+"""The methods that measure: `fit` with "auto", and the search by Optuna with the same total budget.
+
+Everything is on the clock. What a search spends is counted when it hands over, before the first update of the
+run that follows: until then there is no model to validate.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch import nn
+
+import steepest
+from benchmarks.suite.cache import Pair
+from benchmarks.suite.clock import Watch
+from benchmarks.suite.methods import METHODS as OPPONENTS
+from benchmarks.suite.methods import Config, Method
+from benchmarks.suite.workloads import Task
+from steepest.choose.optuna_search import search
+from steepest.data.order import parts
+from steepest.evidence import Evidence
+from steepest.folder import Folder
+from steepest.recipe import Recipe
+from steepest.train import machine
+from steepest.train.given import separate
+from steepest.train.guard import Diverged
+from steepest.train.job import build
+from steepest.train.session import Loop
+
+AUTO: Config = dict.fromkeys(("rule", "lr", "schedule", "weight_decay", "clip_norm"), "auto")
+"""What is measured; the batch is the workload's, as it is for all methods."""
+
+RATE: Config = {"rule": "adamw", "lr": "auto", "schedule": "linear", "weight_decay": 0.0}
+"""The rate alone. Without decay, so that it does not matter which weights would be spared from it."""
+
+SEARCHED: Config = dict.fromkeys(("rule", "lr", "schedule", "weight_decay"), "auto")
+"""What Optuna draws: all that trials can tell about."""
+
+SHARES = {"optuna": 0.5, "optuna fifth": 0.2}
+"""Shares of the budget that its trials take; the rest trains anew under the best of them."""
+
+ASIDE = ("auto rate", *SHARES)
+"""Methods that are run when they are named: one is for the grid of rates, the others for budgets of several
+standard lengths."""
+
+
+class Batches:
+    """The batches of a task, in its own order, as `fit` reads them from a loader: a whole batch at a time,
+    where a Dataset would cost seconds for each example that the opponents do not pay."""
+
+    def __init__(self, task: Task):
+        self._task, self._epoch = task, 0
+        self._size = parts(len(task.train[0]), task.batch_size)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def set_epoch(self, epoch: int) -> None:
+        """The order of this epoch is next."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[Pair]:
+        return islice(self._task.batches(position=self._epoch * self._size), self._size)
+
+
+@dataclass
+class Counted:
+    """Tells a watch of every update of `fit`, and with the first one of what was spent before it.
+
+    place  of the run, whose search has left there what it took;   spent  what else came before"""
+
+    watch: Watch
+    model: nn.Module
+    place: Path
+    spent: int = 0
+    loss: float = math.nan
+
+    def __call__(self, steps: Loop) -> None:
+        cost, now = 1, steps.loss()
+        if not self.watch.evaluations:
+            cost += self.spent + math.ceil(steepest.Run(self.place).chosen.get("gradients", 0))
+        if math.isfinite(now):  # what is not finite was kept from the weights
+            self.loss = now
+        if not self.watch(self.model, self.loss, cost):
+            steps.stop("the suite's budget is used up, or the loss is a hundred times the first")
+
+
+def settings_of(task: Task, budget: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `fit`. The suite validates, so fit does so at the end alone."""
+    whole = f"{budget} steps"
+    usual = {"budget": whole, "evaluate_every": whole, "num_threads": 1}
+    return task.for_fit() | {"data": Batches(task)} | usual | dict(settings)
+
+
+def fitted(task: Task, budget: int, watch: Watch, settings: Mapping[str, Any], spent: int = 0) -> Config:
+    """One call of `fit`, silent, in a folder that is gone afterwards; what was asked and what was chosen."""
+    with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        place, given = Path(folder) / "run", settings_of(task, budget, settings)
+        counted = Counted(watch, given["model"], place, spent)
+        try:
+            steepest.fit(given.pop("data"), out=place, on_step=counted, **given)
+        except Diverged:
+            watch.diverged = True
+        run = steepest.Run(place)
+        found = {"asked": dict(settings), "chosen": run.chosen, "evidence": told(run.evidence)}
+    if not watch.diverged and watch.evaluations < watch.budget:
+        watch.finish(given["model"])
+    return found
+
+
+def told(evidence: list[Evidence]) -> list[dict[str, Any]]:
+    """Decisions as they stand in a record, without their pictures."""
+    kept = ("choice", "decided", "why", "gradients")
+    return [
+        {name: getattr(one, name) for name in kept} | {"candidates": [dict(row) for row in one.candidates]}
+        for one in evidence
+    ]
+
+
+def auto(task: Task, budget: int, seed: int, watch: Watch) -> Config:
+    """Everything measured, within the budget."""
+    return fitted(task, budget, watch, AUTO)
+
+
+def auto_rate(task: Task, budget: int, seed: int, watch: Watch) -> Config:
+    """The rate of AdamW measured, within the budget; a line to zero."""
+    return fitted(task, budget, watch, RATE)
+
+
+def by_optuna(share: float, task: Task, budget: int, seed: int, watch: Watch) -> Config:
+    """TPE and the median pruner on short trials, then a run of its own with what is left of the budget."""
+    evidence: list[Evidence] = []
+    written, given = separate(settings_of(task, budget, SEARCHED))
+    with TemporaryDirectory() as folder, machine.kept():
+        job = build(Recipe.of(written), given)
+        chosen = search(job, Folder(folder), round(share * budget), evidence.append)
+    spent = math.ceil(chosen.gradients)
+    found = fitted(task, budget - spent, watch, chosen.settings, spent)
+    return found | {"asked": SEARCHED, "chosen": dict(chosen.settings), "evidence": told(evidence)}
+
+
+METHODS: dict[str, Method] = {
+    **OPPONENTS,
+    "auto": auto,
+    "auto rate": auto_rate,
+    **{name: partial(by_optuna, share) for name, share in SHARES.items()},
+}
+"""All methods by name."""

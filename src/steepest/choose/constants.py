@@ -1,0 +1,173 @@
+"""Every constant of the measured choice, and where it comes from: starting points, to be calibrated."""
+
+from __future__ import annotations
+
+# --- what a budget allows, in updates ---
+
+SHORT = 200
+"""Fewer updates than this measure nothing: a range test of 12 steps would be more than 5 % of them."""
+
+LADDER = 500
+"""From here on arms race; below, only the edge of divergence bounds the default rate. A rung of 2 % is then
+10 updates, and shorter ones rank arms by their first steps."""
+
+FULL = 3000
+"""From here on eight arms on three rungs; below, four on two. A rung of 0.75 % is then 22 updates."""
+
+LARGEST_SHARE = 0.25
+"""Of the budget, for search and its evaluations together: what `fit` promises. The stages below add up to
+less; a search that a slow clock carries beyond it commits to what leads."""
+
+SANITY_SHARE = 0.01
+EDGE_SHARE = 0.03
+"""Of the budget for range tests, all families together; what they train is thrown away."""
+
+SCORES_SHARE = 0.03
+"""Of the budget for scores of arms on held-out examples."""
+
+FORWARD = 1 / 3
+"""Cost of a forward pass in gradient evaluations: the backward pass takes about twice the operations."""
+
+# --- the ladder ---
+
+RUNGS_FEW = (0.02, 0.04)
+RUNGS_MANY = (0.0075, 0.015, 0.03)
+"""Ends of the rungs as shares of the budget. Early ranks followed by a longer race of the best few are as
+good as elaborate schedules at a tenth of the price (Egele et al. 2023, arXiv:2307.15422)."""
+
+ARMS_FEW = 4
+ARMS_MANY = 8
+
+KEPT = 0.6
+"""Largest share of the arms of a rung that goes on to the next."""
+
+CLEARLY_WORSE = 1.64
+"""Standard errors behind the best at which an arm is dropped, whatever its place: 5 %, one-sided."""
+
+WORSE = 0.5
+"""Standard errors behind the best at which an arm of the lower half is dropped."""
+
+NEARLY, HALFWAY = 0.8, 0.5
+"""Shares of the best arm's way, from the loss of the start. A lower rate that has come NEARLY as far wins:
+rates that lead after 3 % of a run are often too high for the rest of it. One that has come HALFWAY is not
+dropped yet."""
+
+AHEAD = 3.0
+"""Standard errors by which the best must lead all others for the race to end before its last rung."""
+
+TIE = 0.5
+"""Standard errors within which the default arm wins."""
+
+SEED_NOISE = 0.005
+"""Standard deviation of a held-out loss between seeds, as a share of it, where no twin has measured it; that
+of the suites' repeated runs is 0.3 to 1 %."""
+
+SCORED = (64, 1024)
+"""Fewest and most held-out examples of a score; the fewest bound it where the budget holds less."""
+
+FEWEST_ROWS = 30
+"""Rows of a validation part below which differences of losses say nothing; batches of the training part, each
+seen before it is trained on, then stand in."""
+
+SEEN = 0.3
+"""Share of an arm's updates, the latest, whose losses stand in for held-out ones."""
+
+WATCHED = 0.9999
+"""Largest decay of the average of weights that is scored. The average's own bound (1+t)/(10+t) is what acts:
+it spans the last ninth of the updates, between the 5 % and 15 % that cooldowns are seen to be worth
+(Hägele et al. 2024, arXiv:2405.18392)."""
+
+STATISTICS = 8
+"""Training batches on which batch norms are measured anew for a score of averaged weights."""
+
+# --- rates ---
+
+RANGE = (300.0, 30_000.0)
+"""How far below and above a rule's own default rate a range test looks."""
+
+GROWTH = 1.15
+"""Factor from one rate of a range test to the next; more where the budget is short."""
+
+FEWEST_STEPS = 12
+"""Steps of a range test over six decades: 3 a decade."""
+
+BELOW_EDGE = (10.0, 30.0, 3.0, 100.0, 300.0)
+"""What the edge is divided by for the rates of arms, the first ones first. The edge is that of a few updates
+and higher than that of many. Rates within a factor 2 of the best cost 1 to 3 % of the loss: steps of 3 leave
+no gap."""
+
+BELOW_EDGES = (10.0, 30.0)
+"""The same where several rules share the race."""
+
+SAME = 1.5
+"""Factor within which two rates of one rule are one arm."""
+
+CAUTIOUS = 2.0
+"""What the edge is divided by to bound the default rate of a short run."""
+
+WARMUP = 0.5
+"""Share of the first rung in which the rate of an arm rises, where the schedule is to be chosen."""
+
+# --- what follows from what was measured ---
+
+CLIP = 10.0
+"""Norm at which gradients are clipped, in medians of those that the default arm met: rare by construction."""
+
+CLIP_STEPS = (20, 200)
+"""Fewest and most updates whose norms the median is taken of, where no arms race."""
+
+TAU_MANY, TAU_FEW, MANY_EPOCHS = 0.1, 0.3, 10
+"""Memory of decayed weights as a share of the run, above and below so many epochs (Bergsma et al. 2025,
+arXiv:2505.13738: its optimum is stable where the rate and the batch are not)."""
+
+DECAY_CAP = 0.1
+"""Largest decoupled weight decay that the rule of the time scale may give."""
+
+COUPLED_MANY, COUPLED_FEW = 5e-4, 1e-4
+"""Weight decay inside the gradient (SGD and its kind), above and below so many epochs: the usual values."""
+
+PATIENCE = 3
+"""Fewest evaluations without gain before the rate falls."""
+
+PATIENT = 0.1
+"""Share of all planned evaluations without gain before the rate falls, where that is more."""
+
+GAIN = 2.0
+"""Standard errors of a difference of validation losses that count as gain or loss."""
+
+# --- the batch ---
+
+BATCH_SHARE = 0.03
+"""Largest share of the budget for the noise of gradients and the time of a step, half of it for each."""
+
+USUAL = 64
+"""Size on which noise is measured where the recipe names none."""
+
+BATCHES = (16, 1024)
+"""Sizes that may be chosen, in powers of two. Below, a step on a processor costs mostly itself; above, an
+epoch of tens of thousands of examples is a handful of updates."""
+
+SMALLEST_NORMED = 32
+"""Smallest size beside batch norms: the error of a variance of n numbers is √(2/n), here a quarter."""
+
+PASSES = 20
+"""Fewest updates an epoch that a size must leave; the data would be seen more often than the noise needs."""
+
+UPDATES = 1000
+"""Fewest updates of the run that a size must leave, as far as the budget allows any."""
+
+PARTS = 8
+"""Parts of a batch whose gradients are compared with that of the whole."""
+
+NOISE_STEPS = (12, 90)
+"""Fewest and most updates on which noise is measured. The first third is left out: noise there is that of the
+start, which the critical batch of a run soon exceeds."""
+
+BLIND = 4
+"""Times the usual size that may be chosen where no clock tells what it costs."""
+
+TRIED = 0.1
+"""Share of what follows the search after which the chosen run is held against the default arm."""
+
+REGRET = 2.0
+"""Standard errors by which it must be worse to go back: the default has had far fewer updates by then."""

@@ -1,0 +1,31 @@
+"""Weight decay by its time scale: too slow to be seen in a search, so that a rule decides."""
+
+from __future__ import annotations
+
+from steepest.choose.constants import (
+    COUPLED_FEW,
+    COUPLED_MANY,
+    DECAY_CAP,
+    MANY_EPOCHS,
+    TAU_FEW,
+    TAU_MANY,
+)
+from steepest.evidence import Evidence
+from steepest.rule import Rule, coupled
+
+
+def weight_decay(rule: Rule, lr: float, updates: int, epochs: float | None) -> Evidence:
+    """The weight decay of a run of so many updates at a peak rate.   min(cap, 1/(lr·τ·updates))
+
+    1/(lr·weight_decay) updates is how long a weight is remembered; τ is that as a share of the run."""
+    if not hasattr(rule, "weight_decay"):
+        return Evidence("weight_decay", None, f"{type(rule).__name__} has none")
+    many = epochs is not None and epochs > MANY_EPOCHS
+    long = "an unknown number of" if epochs is None else f"{epochs:.3g}"
+    if type(rule).couple is coupled:
+        value = COUPLED_MANY if many else COUPLED_FEW
+        return Evidence("weight_decay", value, f"the usual one inside the gradient, for {long} epochs")
+    tau = TAU_MANY if many else TAU_FEW
+    value = min(DECAY_CAP, 1 / (lr * tau * updates)) if lr else DECAY_CAP
+    why = f"weights are remembered for {tau:g} of {updates} updates at {lr:.3g}, at most {DECAY_CAP:g}; "
+    return Evidence("weight_decay", value, why + f"{long} epochs")

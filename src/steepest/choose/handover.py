@@ -1,0 +1,132 @@
+"""From a search to the run: its job, its length, and the winner's state as its first checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from steepest.choose import pace
+from steepest.choose.constants import LARGEST_SHARE
+from steepest.choose.insurance import cancel, insured, regret
+from steepest.choose.journal import Journal
+from steepest.choose.ledger import Chosen, Tell
+from steepest.choose.search import PLACE, choose
+from steepest.choose.trial import SHOWN
+from steepest.evidence import Evidence
+from steepest.folder import Folder, write_atomic
+from steepest.schedule import WarmupStableDecay
+from steepest.train import budget, checkpoint
+from steepest.train.fitting import descend
+from steepest.train.job import Job
+from steepest.train.loop import Loop
+
+CHOSEN = "chosen.json"
+LENGTH = "horizon-"
+
+
+def measured(
+    job: Job, folder: Folder, tell: Tell, asked: Callable[[], object] = lambda: None
+) -> tuple[Job, Evidence | None]:
+    """The job with what was chosen in the place of what was open, and the length of its run."""
+    place = folder.path / PLACE
+    chosen = read(place)
+    if chosen is None:
+        chosen = choose(job, folder, tell, LARGEST_SHARE, asked)
+        write_atomic(place / CHOSEN, json.dumps(chosen.flat(), indent=1).encode())
+    seconds = _seconds(place)
+    horizon = _horizon(job.having(chosen.settings), chosen, Journal(place), seconds)
+    if horizon is not None:
+        tell(horizon)
+    _hand_over(folder, chosen, seconds if horizon is None else horizon.seconds)
+    return applied(job, chosen, horizon), horizon
+
+
+def read(place: Path) -> Chosen | None:
+    """What an earlier process has chosen in this folder of a search."""
+    path = place / CHOSEN
+    return Chosen.of(json.loads(path.read_bytes())) if path.exists() else None
+
+
+def applied(job: Job, chosen: Chosen, horizon: Evidence | None) -> Job:
+    """The job of the run that follows a search."""
+    # Where a schedule was free, "linear" stands in for it from the start.
+    if chosen.schedule is None or horizon is None or not chosen.schedule["begin"]:
+        return job.having(chosen.settings)
+    total = max(horizon.decided, chosen.schedule["begin"] + 1)
+    decay = (total - chosen.schedule["begin"]) / total
+    curve = WarmupStableDecay(chosen.settings["lr"], chosen.schedule["warmup"], total, decay)
+    return job.having(chosen.settings, curve)
+
+
+def descend_insured(job: Job, asked: Job, steps: Loop, folder: Folder, tell: Tell) -> bool:
+    """Train; true where the run is to begin again as the default arm, which `asked` would have been."""
+    place = folder.path / PLACE
+    chosen, total = read(place), steps.watch.cadence.horizon
+    insurance = insured(asked, chosen, place, total) if chosen and total is not None else None
+    if insurance is not None and steps.done <= insurance.at:
+        descend(job, steps, insurance.at)
+        if steps.done < insurance.at or steps.watch.over:
+            return False
+        worse, evidence = regret(job, insurance)
+        tell(evidence)
+        if worse:
+            return True
+    cancel(place)
+    descend(job, steps)
+    return False
+
+
+def go_back(job: Job, folder: Folder) -> None:
+    """Let the default arm take the place of the run in a folder.
+
+    Killed between, the run begins again where the search ended, and comes to the same end."""
+    place = folder.path / PLACE
+    chosen = read(place)
+    assert chosen is not None
+    length = _horizon(job.having(chosen.settings), chosen, Journal(place), _seconds(place))
+    assert length is not None
+    insurance = insured(job, chosen, place, length.decided)
+    assert insurance is not None
+    shutil.rmtree(folder.checkpoints)
+    write_atomic(place / CHOSEN, json.dumps(insurance.chosen.flat(), indent=1).encode())
+
+
+def _horizon(job: Job, chosen: Chosen, journal: Journal, spent: float) -> Evidence | None:
+    """The update that the run goes to: the budget less what the search took and does not give back."""
+    allowed = budget.parse(job.recipe.budget)
+    if allowed.seconds is None:
+        steps = allowed.steps(job.source.per_epoch)
+        why = f"{allowed} less {chosen.lost} gradient evaluations that the search took and does not give back"
+        return None if steps is None else Evidence("horizon", max(steps - chosen.lost, chosen.step + 1), why)
+    left = max(allowed.seconds - spent, allowed.seconds / 2)
+
+    def steps_left() -> dict[str, Any]:
+        return json.loads(pace.horizon(job, left).to_json())
+
+    found = Evidence.from_json(json.dumps(journal.once(f"{LENGTH}{allowed.seconds:g}", steps_left)))
+    return replace(found, decided=chosen.step + found.decided, seconds=spent + found.seconds)
+
+
+def _hand_over(folder: Folder, chosen: Chosen, seconds: float) -> None:
+    """The winner's state as the first checkpoint of a run that has none; then arms are no longer needed."""
+    place = folder.path / PLACE
+    if chosen.arm is not None and not checkpoint.steps(folder.checkpoints):
+        snapshot = checkpoint.read(checkpoint.path_of(place / f"arm-{chosen.arm}", chosen.step))
+        numbers = {key: value for key, value in snapshot.numbers.items() if key != "trial"}
+        numbers["progress"] = numbers["progress"] | {"seconds": seconds}
+        state = {name: t for name, t in snapshot.state.items() if not name.startswith(f"{SHOWN}/")}
+        checkpoint.write(folder.checkpoints, replace(snapshot, state=state, numbers=numbers))
+    waits = {f"arm-{chosen.arm}", "arm-0"} if chosen.arm else set()
+    for arm in place.glob("arm-*"):
+        if arm.is_dir() and arm.name not in waits:
+            shutil.rmtree(arm)
+
+
+def _seconds(place: Path) -> float:
+    """What all measurements of a search took; that of the run's length is not one of them."""
+    files = (path for path in place.glob("*.json") if not path.name.startswith(LENGTH))
+    return sum(json.loads(path.read_bytes()).get("seconds", 0.0) for path in files)

@@ -1,0 +1,63 @@
+"""`Journal`: what a search has found out so far, on the disk; a search that is resumed reads it and goes on.
+
+    <run>/search/{<name>.json, <arm>/step-000045/…, start.safetensors, chosen.json}
+
+A search is one function of what it measures. Every measurement goes through `once`: it is made, written down
+and only then used. Run again, the function meets the same numbers and takes the same way, to the bit.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from steepest.errors import UserError
+from steepest.folder import write_atomic
+
+
+class Journal:
+    """Measurements by name.   took: seconds of each that this process has asked for, whoever made it"""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.took: dict[str, float] = {}
+        place.mkdir(parents=True, exist_ok=True)
+
+    def once(self, name: str, measure: Callable[[], Any]) -> Any:
+        """What `measure` gave as JSON knows it; it is called once in the life of the folder."""
+        path = self.place / f"{name}.json"
+        if not path.exists():
+            began = time.perf_counter()
+            value = measure()
+            held = {"value": value, "seconds": time.perf_counter() - began}
+            write_atomic(path, json.dumps(held).encode())
+        held = _read(path)
+        self.took[name] = held["seconds"]
+        return held["value"]
+
+    @property
+    def seconds(self) -> float:
+        """What all measurements took."""
+        return sum(self.took.values())
+
+    def has(self, name: str) -> bool:
+        """Whether that was measured."""
+        return (self.place / f"{name}.json").exists()
+
+    def forget(self) -> None:
+        """Remove everything."""
+        shutil.rmtree(self.place)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(
+            f"{str(path)!r} is damaged ({error}). Remove the folder {path.parent.name!r} to search anew, "
+            "which gives the same run."
+        ) from error

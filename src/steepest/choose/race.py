@@ -1,0 +1,158 @@
+"""The race: range tests, then arms on rungs; each is stopped, scored, and thawed where it goes on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from steepest.choose import rungs
+from steepest.choose.arms import Arm
+from steepest.choose.journal import Journal
+from steepest.choose.ledger import plain
+from steepest.choose.plan import Plan
+from steepest.choose.rungs import Standing
+from steepest.choose.scores import Held, losses, score
+from steepest.choose.trial import Trial
+from steepest.evidence import Evidence
+from steepest.schedule import Constant, WarmUp
+from steepest.train import checkpoint
+from steepest.train.job import Job
+
+POINTS = 60
+"""Points of a curve that is kept for the report."""
+
+
+@dataclass
+class Race:
+    """Arms side by side on one job.
+
+    warmup  updates of the rise, where the schedule is free; None: the job has a schedule of its own
+    asked   called before every update; may raise to stop
+    late    whether the clock says to commit
+    spent   gradient evaluations, scores included"""
+
+    job: Job
+    journal: Journal
+    plan: Plan
+    held: Held
+    arms: Sequence[Arm]
+    warmup: int | None
+    asked: Callable[[], object]
+    late: Callable[[], bool]
+    spent: float = 0.0
+    results: dict[int, dict[str, Any]] = field(default_factory=dict)
+    before: dict[int, dict[str, Any]] = field(default_factory=dict)  # results of the rung before
+    _trials: dict[int, Trial] = field(default_factory=dict)
+
+    def run(self, arm: int, to: int) -> dict[str, Any]:
+        """Let an arm go on to an update: {"step", "scores", "losses", "norms", "dead"}."""
+        before = self.results.get(arm)
+        if before and before["step"] >= to:
+            return before
+        result = self.journal.once(f"arm-{arm}-{to}", lambda: self._measured(arm, to, before))
+        self.results[arm] = result
+        self.spent += result["step"] - (before["step"] if before else 0) + self.held.cost
+        if before and before["step"] < result["step"]:
+            self.before[arm] = before
+            shutil.rmtree(checkpoint.path_of(self.place(arm), before["step"]), ignore_errors=True)
+        return result
+
+    def race(self, tell: Callable[[Evidence], object]) -> list[Standing]:
+        """Run all rungs, the first arm to the last of them; the standings at the end, the best first."""
+        alive, ranked = list(range(len(self.arms))), []
+        for number, end in enumerate(self.plan.rungs, start=1):
+            scores = {arm: self.run(arm, end)["scores"] for arm in alive}
+            ranked = rungs.standings(scores)
+            alive = rungs.survivors(ranked, 0, self.start())
+            clear = number > 1 and rungs.clear(ranked)  # first leads are leads of a fast start
+            last = number == len(self.plan.rungs) or clear or self._cut(number)
+            tell(self._told(number, end, ranked, [ranked[0].arm] if last else alive))
+            if last:
+                break
+        return ranked
+
+    def start(self) -> float:
+        """The loss before the first update: on the held-out examples, else of the default's first batches."""
+        if self.held.batches:
+            return fmean(self.journal.once("start", lambda: losses(self.job, self.held)))
+        first = self.results[0]["losses"]
+        return fmean(first[: max(len(first) // 10, 1)])
+
+    def under(self, job: Job) -> None:
+        """Let all arms go on under other settings, as a process that resumes would begin them."""
+        self.job = job
+        self._trials.clear()
+
+    def place(self, arm: int) -> Path:
+        """Where the states of an arm lie."""
+        return self.journal.place / f"arm-{arm}"
+
+    def job_of(self, arm: int) -> Job:
+        """The job of an arm."""
+        one = self.arms[arm]
+        free = None if self.warmup is None else WarmUp(Constant(one.lr), self.warmup)
+        return self.job.having(one.settings(), free)
+
+    def _measured(self, arm: int, to: int, before: dict[str, Any] | None) -> dict[str, Any]:
+        trial = self._trials.get(arm) or self._thawed(arm, before)
+        trial.advance(to, self.asked)
+        trial.save(self.place(arm))
+        return {
+            "step": trial.done,
+            "scores": score(trial, self.held),
+            "losses": trial.losses,
+            "norms": trial.norms,
+            "dead": trial.dead,
+        }
+
+    def _thawed(self, arm: int, before: dict[str, Any] | None) -> Trial:
+        trial = self._trials[arm] = Trial(self.job_of(arm), self.plan.updates)
+        if before:
+            trial.load(self.place(arm), before["step"])
+        return trial
+
+    def _cut(self, number: int) -> bool:
+        return self.journal.once(f"cut-{number}", lambda: self.late())
+
+    def _told(self, number: int, end: int, ranked: Sequence[Standing], going: Sequence[int]) -> Evidence:
+        best = ranked[0]
+        names = ", ".join(self.arms[arm].name for arm in sorted(going))
+        why = f"after {end} updates each; held-out loss {best.loss:.4g} for {self.arms[best.arm].name}"
+        rows = [self._row(one, one.arm in going) for one in ranked]
+        return Evidence(
+            f"rung {number}",
+            names,
+            f"{why}; {len(ranked)} arms on {self.held.examples or 'their own'} examples",
+            rows,
+            seconds=sum(self.journal.took.get(f"arm-{one.arm}-{end}", 0.0) for one in ranked),
+            gradients=round(sum(self._made(one.arm) + self.held.cost for one in ranked)),
+            picture={
+                "kind": "curves",
+                "lines": [self._curve(one.arm) for one in ranked],
+                "chosen": self.arms[best.arm].name,
+                "y": "training loss",
+                "said": "arms: the loss of each batch before it is trained on",
+            },
+        )
+
+    def _made(self, arm: int) -> int:
+        """Updates of an arm on its latest rung."""
+        before = self.before.get(arm)
+        return self.results[arm]["step"] - (before["step"] if before else 0)
+
+    def _row(self, one: Standing, goes_on: bool) -> dict[str, Any]:
+        row = {"arm": self.arms[one.arm].name, "loss": plain(one.loss)}
+        behind = {"behind": plain(one.behind), "error": plain(one.error)}
+        return row | behind | {"kept": goes_on, "dead": self.results[one.arm]["dead"]}
+
+    def _curve(self, arm: int) -> dict[str, Any]:
+        losses = self.results[arm]["losses"]
+        every = max(1, -(-len(losses) // POINTS))
+        blocks = [losses[i : i + every] for i in range(0, len(losses), every)]
+        means = [plain(sum(block) / len(block)) for block in blocks]
+        steps = [min(i + every, len(losses)) for i in range(0, len(losses), every)]
+        return {"name": self.arms[arm].name, "x": steps, "y": means}

@@ -1,0 +1,77 @@
+"""A range test of an arm: its rule on a copy of the network, under a rate that grows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+from itertools import count, islice
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from steepest.choose.arms import Arm
+from steepest.choose.constants import FORWARD, GROWTH, RANGE
+from steepest.choose.edge import Edge, edge
+from steepest.choose.trial import Trial
+from steepest.data import randomness
+from steepest.data.batches import count as examples_of
+from steepest.train import chance
+from steepest.train.job import Job
+
+ENDLESS = 10**9
+"""Updates that no test reaches."""
+
+LOWER = 1e-3
+"""What the range begins at, in shares of the usual one, where the loss left from the first rates on."""
+
+
+def ramp(job: Job, arm: Arm, steps: int, asked: Callable[[], object]) -> dict[str, Any]:
+    """The edge of divergence of an arm in about so many updates, as JSON knows it."""
+    begin, most = arm.lr / RANGE[0], arm.lr * RANGE[1]
+    growth = max(GROWTH, (most / begin) ** (1 / steps))
+    found = _once(job, arm, begin, growth, most, asked)
+    spent = len(found.rates)
+    if found.diverged and not found.fell:
+        found = _once(job, arm, begin * LOWER, growth, begin, asked)
+        spent += len(found.rates)
+    return asdict(found) | {"gradients": round(spent * (1 + FORWARD))}
+
+
+def _once(job: Job, arm: Arm, begin: float, growth: float, most: float, asked: Callable[[], object]) -> Edge:
+    now, number = [begin], count()
+    trial = Trial(job.having(arm.settings(), lambda step: now[0]), ENDLESS)
+    still = _still(trial.job, math.ceil(math.log(most / begin, growth)) + 2)
+
+    def step(rate: float) -> float:
+        now[0] = rate
+        asked()
+        return next(going, math.nan) - still[next(number)]  # a trial that died is over
+
+    with closing(trial.updates(ENDLESS)) as going:
+        return edge(step, start=begin, growth=growth, most=most)
+
+
+def _still(job: Job, updates: int) -> list[float]:
+    """How far the loss of each batch lies above the usual one, under the weights of the start.
+
+    What is left of the losses of a ramp without that is what its rates have done."""
+    kept = [(buffer, buffer.clone()) for buffer in job.model.buffers()]
+    with randomness.undisturbed(), torch.no_grad():
+        chance.begin(job.recipe.seed)
+        windows = islice(job.source.start(0), updates)
+        losses = [
+            float(np.mean([float(job.losses(job.outputs(b), b)) for b in window])) for window in windows
+        ]
+        for buffer, before in kept:
+            buffer.copy_(before)
+    usual = median(losses)
+    return [loss - usual if math.isfinite(loss) else 0.0 for loss in losses]
+
+
+def _mean(job: Job, window: list[Any]) -> float:
+    losses = [float(job.losses(job.outputs(batch), batch)) for batch in window]
+    return float(np.average(losses, weights=[examples_of(batch) for batch in window]))

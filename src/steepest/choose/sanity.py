@@ -1,0 +1,141 @@
+"""Before a search: do the data repeat, is the loss finite, do gradients reach every weight?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
+from itertools import islice, repeat
+from typing import Any
+
+import torch
+
+from steepest.choose.constants import SANITY_SHARE
+from steepest.choose.trial import Trial
+from steepest.data import randomness
+from steepest.data.batches import Batches
+from steepest.data.tree import Tree, leaves
+from steepest.errors import UserError
+from steepest.evidence import Evidence
+from steepest.train import chance
+from steepest.train.job import Job
+
+NAMED = 5
+"""Most weights named one by one."""
+
+OVERFITTED = 20
+"""Updates on one batch that must lower its loss."""
+
+COMPARED = 2
+"""Updates whose batches are read twice."""
+
+
+class Again:
+    """The first update of some batches, again and again."""
+
+    def __init__(self, source: Batches) -> None:
+        self.examples, self.per_epoch, self.epoch = source.examples, source.per_epoch, 0
+        self.resumes_by, self.varied = source.resumes_by, None
+        self._window = next(source.once())
+
+    def start(self, position: int = 0) -> Iterator[list[Tree]]:
+        """The same microbatches without end."""
+        return repeat(self._window)
+
+    def once(self) -> Iterator[list[Tree]]:
+        """The same for one pass."""
+        return repeat(self._window, self.per_epoch or 1)
+
+
+def readable_again(job: Job) -> str:
+    """Why the data cannot serve arms in the same order one after another; empty where they can."""
+    stream: Any = getattr(job.source, "stream", None)
+    if stream is not None and iter(stream) is stream:
+        return "the data can be read once only, so that arms cannot see the same batches"
+    first, second = (list(islice(job.source.start(0), COMPARED)) for _ in range(2))
+    if not _equal(first, second):
+        return "the data come in another order at every reading, so that arms cannot be compared in pairs"
+    return ""
+
+
+def sanity(job: Job, updates: int) -> Evidence:
+    """A look at the start. Raises UserError where nothing can be trained, naming the cause."""
+    loss, silent = _look(job)
+    doubts = [*_too_large(job, loss), *_unreached(silent)]
+    spent = 1
+    if SANITY_SHARE * updates >= OVERFITTED:
+        doubts += _stubborn(job)
+        spent += OVERFITTED
+    found = f"the first loss is {loss:.4g}" + (f"; {'; '.join(doubts)}" if doubts else "")
+    return Evidence("sanity", "doubtful" if doubts else "sound", found, gradients=spent)
+
+
+def _look(job: Job) -> tuple[float, list[str]]:
+    """(the first loss, names of weights that its gradient does not reach)."""
+    looked = job.on(deepcopy(job.model))
+    batch = next(job.source.once())[0]
+    with randomness.undisturbed():
+        chance.begin(job.recipe.seed)
+        looked.model.train()
+        loss = looked.objective(batch)
+        loss.backward()
+    weights = [(name, w) for name, w in looked.model.named_parameters() if w.requires_grad]
+    gradients = [w.grad for _, w in weights if w.grad is not None]
+    value = float(loss.detach())
+    if not math.isfinite(value) or not all(bool(g.isfinite().all()) for g in gradients):
+        raise UserError(_cause(looked, batch, value))
+    return value, [name for name, w in weights if w.grad is None or not bool(w.grad.any())]
+
+
+def _cause(job: Job, batch: Any, loss: float) -> str:
+    """What is not finite, the first of inputs, targets, weights, outputs, loss."""
+    with randomness.undisturbed(), torch.no_grad():
+        parts = {
+            "inputs": batch[0],
+            "targets": batch[1],
+            "weights": tuple(job.model.parameters()),
+            "outputs of the network": job.outputs(batch),
+        }
+    for name, part in parts.items():
+        if not all(bool(x.isfinite().all()) for x in leaves(part) if x.is_floating_point()):
+            return f"Nothing can be trained: the {name} of the first batch hold numbers that are not finite."
+    if not math.isfinite(loss):
+        return (
+            f"Nothing can be trained: the outputs are finite and the loss {job.loss.name!r} gives {loss:g}."
+        )
+    return f"Nothing can be trained: the loss {loss:g} is finite and its gradient is not."
+
+
+def _too_large(job: Job, loss: float) -> list[str]:
+    classes = job.prepared.task.outputs
+    if job.loss.name != "cross_entropy" or classes < 2 or loss < 2 * math.log(classes):
+        return []
+    fair = math.log(classes)
+    return [f"guessing among {classes} classes gives {fair:.3g}: the network starts sure of wrong answers"]
+
+
+def _unreached(silent: list[str]) -> list[str]:
+    if not silent:
+        return []
+    more = f" and {len(silent) - NAMED} more" if len(silent) > NAMED else ""
+    return [f"no gradient reaches {', '.join(silent[:NAMED])}{more}"]
+
+
+def _stubborn(job: Job) -> list[str]:
+    """Whether one batch, again and again, cannot be learnt by heart."""
+    trial = Trial(replace(job, source=Again(job.source)), 2 * OVERFITTED)
+    trial.advance(OVERFITTED)
+    first, last = trial.losses[0], trial.losses[-1]
+    if trial.dead or not last < first:
+        return [f"{OVERFITTED} updates on one batch leave its loss at {last:.4g}, from {first:.4g}"]
+    return []
+
+
+def _equal(a: Any, b: Any) -> bool:
+    pairs = zip(_flat(a), _flat(b), strict=True)
+    return all(x.shape == y.shape and torch.allclose(x, y, 0.0, 0.0, equal_nan=True) for x, y in pairs)
+
+
+def _flat(windows: Any) -> list[torch.Tensor]:
+    return [leaf for window in windows for batch in window for leaf in leaves(batch)]

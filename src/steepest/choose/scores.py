@@ -1,0 +1,110 @@
+"""Scores: the losses of held-out examples, one by one, so that two arms can be compared in pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from steepest.choose.constants import FEWEST_ROWS, FORWARD, SCORED, SEEN, STATISTICS
+from steepest.choose.trial import Trial
+from steepest.data.batches import batches, count
+from steepest.models.probe import norms_by_batch
+from steepest.train import network
+from steepest.train.average import renew_statistics
+from steepest.train.job import Job
+
+Shown = Callable[[], AbstractContextManager[None]]
+"""What puts other weights into the network for a while."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What arms are scored on: examples that none of them trains on, the same for all.
+
+    batches   of the examples, in order;   examples  how many
+    cost      of one score, in gradient evaluations;   why  where they are not of a validation part"""
+
+    batches: tuple[Any, ...]
+    examples: int
+    cost: float
+    why: str = ""
+
+
+def held_out(job: Job, allowed: float, scores: int) -> Held:
+    """Examples for so many scores that together may cost `allowed` gradient evaluations."""
+    rows = job.prepared.sizes.get("val")
+    if job.prepared.val is None or (rows is not None and rows < FEWEST_ROWS):
+        why = f"the validation part has {rows or 'no'} rows, too few to compare on; "
+        return Held(
+            (), 0, 0.0, why + "losses of training batches, each taken before it is trained on, stand in"
+        )
+    size = _batch(job)
+    wanted = int(min(max(allowed / scores * size / FORWARD, SCORED[0]), SCORED[1]))
+    at_once = min(size, max(wanted // 16, 8))  # a loss that gives one number a batch then gives 16
+    source = batches(job.prepared.val, at_once, seed=job.recipe.seed)
+    taken = tuple(window[0] for window in islice(source.once(), -(-wanted // at_once)))
+    examples = sum(count(batch) for batch in taken)
+    renewed = STATISTICS if _has_norms(job.model) else 0
+    return Held(taken, examples, (examples / size + renewed) * FORWARD)
+
+
+def score(trial: Trial, held: Held) -> list[float]:
+    """The loss of each held-out example under averaged weights; infinite for a dead trial."""
+    if trial.dead:
+        return [math.inf]
+    if not held.batches:
+        return trial.losses[-max(round(SEEN * len(trial.losses)), min(len(trial.losses), 5)) :]
+    return losses(trial.job, held, _shown(trial))
+
+
+def losses(job: Job, held: Held, shown: Shown = nullcontext) -> list[float]:
+    """The loss of each held-out example, batch norms measured anew."""
+    model = job.model
+    with _kept(model), shown(), network.undisturbed(model), torch.no_grad():
+        renew_statistics(model, (window[0][0] for window in islice(job.source.once(), _renewed(model))))
+        return np.concatenate([_losses(job, batch) for batch in held.batches]).tolist()
+
+
+def _losses(job: Job, batch: Any) -> np.ndarray:
+    found = job.loss.by_example(job.outputs(batch), *batch[1:])
+    return found.double().cpu().numpy()
+
+
+def _shown(trial: Trial) -> Shown:
+    """What puts the weights to score into the network: a rule's own average, or one beside it."""
+    return trial.subject.descent.evaluated if trial.subject.descent.averages else trial.average.swapped
+
+
+@contextmanager
+def _kept(model: torch.nn.Module) -> Any:
+    """Buffers are afterwards as before."""
+    held = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in held:
+                buffer.copy_(before)
+
+
+def _has_norms(model: torch.nn.Module) -> bool:
+    with norms_by_batch(model) as norms:
+        return bool(norms)
+
+
+def _renewed(model: torch.nn.Module) -> int:
+    return STATISTICS if _has_norms(model) else 0
+
+
+def _batch(job: Job) -> int:
+    size = job.recipe.batch_size
+    if isinstance(size, int):
+        return size
+    return job.source.examples or 1

@@ -1,0 +1,210 @@
+"""`choose`: all that a recipe leaves open, measured on the run's own model and data, within its budget.
+
+With a budget in steps nothing here depends on the clock: costs are counted in gradient evaluations. What is
+measured lies in <run>/search/ before it is used, so that a search that was killed goes on to the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from safetensors.torch import load, save
+
+from steepest.choose import constants, ramp, rungs
+from steepest.choose.arms import Arm, candidates, default, families
+from steepest.choose.critical_batch import choose_batch
+from steepest.choose.follow import clip, finished, name
+from steepest.choose.insurance import HELD
+from steepest.choose.journal import Journal
+from steepest.choose.ledger import Chosen, Search, Tell, plain, unmeasured
+from steepest.choose.plan import Plan, plan
+from steepest.choose.race import Race
+from steepest.choose.sanity import readable_again, sanity
+from steepest.choose.scores import held_out
+from steepest.choose.threads import threads
+from steepest.evidence import Evidence
+from steepest.folder import Folder, write_atomic
+from steepest.train import budget
+from steepest.train.job import Job
+from steepest.train.state import into_model, of_model
+
+PLACE = "search"
+"""Folder of a search in that of its run."""
+
+RACED = {"rule", "lr"}
+"""Settings that arms race for."""
+
+WATCHED = {"clip_norm", "stop"}
+"""Settings that a few updates of the default tell."""
+
+
+def choose(
+    job: Job,
+    folder: Folder,
+    tell: Tell,
+    most: float = constants.LARGEST_SHARE,
+    asked: Callable[[], object] = lambda: None,
+) -> Chosen:
+    """Measure what the recipe of a job leaves open; each decision is told when it is made.
+
+    most   the share of the budget that the search may take
+    asked  called before every update; may raise to stop, and the search goes on another time"""
+    search = Search(job, Journal(folder.path / PLACE), tell, asked, most)
+    _same_start(search)
+    _machine(search)
+    return _descent(search)
+
+
+def _same_start(search: Search) -> None:
+    """The weights that the search began with: a network that is handed over again may have others."""
+    path = search.journal.place / "start.safetensors"
+    if path.exists():
+        into_model(search.job.model, load(path.read_bytes()))
+    else:
+        write_atomic(path, save(of_model(search.job.model)))
+
+
+def _machine(search: Search) -> None:
+    """Threads and batches, which all that follows depends on."""
+    if "num_threads" in search.open and search.allowed.seconds is not None:
+        found = search.journal.once("threads", lambda: threads(search.job).to_json())
+        evidence = Evidence.from_json(found)
+        search.tell(evidence)
+        torch.set_num_threads(evidence.decided)
+        search.job = search.job.having({"num_threads": evidence.decided})
+    if "batch_size" in search.open:
+        _batch(search)
+
+
+def _batch(search: Search) -> None:
+    updates, before = search.updates(), search.job.recipe.batch_size
+    if updates is None or updates < constants.SHORT:
+        search.tell(unmeasured("batch_size", before, _too_short(updates)))
+        return
+    seconds = search.allowed.seconds
+    found = search.journal.once("batch", lambda: choose_batch(search.job, updates, seconds).to_json())
+    evidence = Evidence.from_json(found)
+    search.tell(evidence)
+    search.job = search.job.having({"batch_size": evidence.decided})
+    if isinstance(before, int):  # spent at one batch, counted in the other's
+        search.gradients += evidence.gradients * before / evidence.decided
+
+
+def _descent(search: Search) -> Chosen:
+    """Rule, rate, schedule and what follows from them."""
+    updates = search.updates()
+    needed = bool(search.open & (RACED | WATCHED))
+    why = _too_short(updates) or (readable_again(search.job) if needed else "")
+    if why or not needed or updates is None:
+        return finished(search, _untried(search, why), updates, None)
+    search.told(_looked(search, updates))
+    drawn = plan(updates, search.most)
+    if not drawn.rungs or not search.open & RACED:
+        return _without_race(search, drawn)
+    return _raced(search, drawn)
+
+
+def _looked(search: Search, updates: int) -> Evidence:
+    found = Evidence.from_json(search.journal.once("sanity", lambda: sanity(search.job, updates).to_json()))
+    search.gradients += found.gradients
+    return found
+
+
+def _untried(search: Search, why: str) -> Arm:
+    """The default, said to be one where something else was asked for."""
+    arm = default(search.job.recipe)
+    for setting in sorted(search.open & (RACED | WATCHED)) if why else ():
+        search.tell(unmeasured(setting, getattr(search.job.recipe, setting), why))
+    return arm
+
+
+def _without_race(search: Search, drawn: Plan) -> Chosen:
+    """A short budget bounds the default rate by the edge; rule and rate that are given are watched."""
+    arm = default(search.job.recipe)
+    if search.open & RACED:
+        arm = _bounded(search, drawn, arm)
+    watched = min(max(round(0.02 * drawn.updates), constants.CLIP_STEPS[0]), constants.CLIP_STEPS[1])
+    if not search.open & WATCHED:
+        return finished(search, arm, drawn.updates, None)
+    race = _race(search, drawn, [arm], constants.SCORES_SHARE * drawn.updates)
+    race.run(0, watched // 2)
+    race.run(0, watched)
+    return finished(search, arm, drawn.updates, race)
+
+
+def _bounded(search: Search, drawn: Plan, arm: Arm) -> Arm:
+    found = _edge(search, arm, drawn.ramp)
+    lr = min(arm.lr, found / constants.CAUTIOUS) if "lr" in search.open else arm.lr
+    few = f"{drawn.updates} updates are too few for a race ({constants.LADDER}): "
+    if "rule" in search.open:
+        search.tell(unmeasured("rule", arm.rule, few + "the default"))
+    if "lr" in search.open:
+        why = f"{few}the default, at most the edge of divergence over {constants.CAUTIOUS:g}"
+        search.tell(Evidence("lr", lr, why))
+    return arm.at(lr)
+
+
+def _raced(search: Search, drawn: Plan) -> Chosen:
+    free_rule, free_rate = "rule" in search.open, "lr" in search.open
+    control = default(search.job.recipe)
+    found = families(control, free_rule, search.job.model, drawn.families if free_rule else 1)
+    edges = [(arm, _edge(search, arm, drawn.ramp // len(found)) if free_rate else 0.0) for arm in found]
+    arms = candidates(control, edges, free_rule, free_rate, drawn.arms)
+    race = _race(search, drawn, arms, drawn.scores)
+    if race.held.why:
+        search.told(Evidence("held_out", "training batches", race.held.why))
+    if "clip_norm" in search.open:  # the default arm goes first, the others are clipped from their start
+        race.run(0, drawn.rungs[0])
+        search.job = search.job.having({"clip_norm": clip(search, race)})
+        race.under(search.job)
+    ranked = race.race(search.told)
+    if not ranked[0].loss < race.start():
+        search.gradients += race.spent
+        return _hopeless(search, drawn, control)
+    index = rungs.winner(ranked, arms, 0, race.start())
+    name(search, race, ranked, index)
+    return finished(search, arms[index], drawn.updates, race, index)
+
+
+def _race(search: Search, drawn: Plan, arms: list[Arm], scores: float) -> Race:
+    warmup = None
+    if "schedule" in search.open:
+        asked = budget.parse(search.job.recipe.warmup).steps(search.job.source.per_epoch)
+        warmup = asked or drawn.warmup
+    how = search.journal.once(HELD, lambda: {"allowed": scores, "scores": drawn.times})
+    held = held_out(search.job, **how)
+    return Race(search.job, search.journal, drawn, held, arms, warmup, search.asked, search.late)
+
+
+def _edge(search: Search, arm: Arm, steps: int) -> float:
+    rule = arm.rule.removeprefix("object ")
+    found = search.journal.once(f"edge-{rule}", lambda: ramp.ramp(search.job, arm, steps, search.asked))
+    search.gradients += found["gradients"]
+    line = {"name": rule, "x": found["rates"], "y": [plain(x) for x in found["losses"]]}
+    curve = {"kind": "range", "lines": [line], "marks": [{"name": "edge", "x": found["rate"]}]}
+    evidence = Evidence(
+        f"edge of {rule}",
+        found["rate"],
+        found["why"],
+        seconds=search.journal.took[f"edge-{rule}"],
+        gradients=found["gradients"],
+        picture=curve,
+    )
+    search.told(evidence)
+    return found["rate"]
+
+
+def _hopeless(search: Search, drawn: Plan, control: Arm) -> Chosen:
+    why = f"no arm got below the loss it began with in {drawn.rungs[-1]} updates, so that the default stays"
+    for setting in sorted(search.open & RACED):
+        search.tell(unmeasured(setting, getattr(control, setting), why))
+    return finished(search, control, drawn.updates, None)
+
+
+def _too_short(updates: int | None) -> str:
+    if updates is None:
+        return "the length of an epoch is not known before it has been read"
+    if updates < constants.SHORT:
+        return f"a budget of {updates} updates is too small to measure anything ({constants.SHORT})"
+    return ""

@@ -1,0 +1,182 @@
+"""`Plan`: what a comparison asks and under which conditions; compare.toml holds it."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from steepest.comparison import conditions, strategies
+from steepest.comparison.findings import LEVEL
+from steepest.comparison.power import least_pairs
+from steepest.comparison.strategies import Strategy
+from steepest.errors import UserError, did_you_mean
+from steepest.recipe import Recipe, found_from, seen_from, toml_of
+from steepest.train import settled
+from steepest.train.given import MARK, Given, separate
+
+FORMAT = 1
+"""Version of compare.toml; another one is refused."""
+KEYS = ("format", "seeds", "equal", "reference", "shared", "strategies")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Strategies that are trained under equal conditions, each once a seed.
+
+    shared      settings of all, as `fit` takes them, objects among them
+    seeds       how many, from the shared seed on
+    equal       what every run may spend alike: "steps", "time" or "gradients"
+    reference   the strategy that sets the target of times
+    """
+
+    shared: Mapping[str, Any]
+    strategies: tuple[Strategy, ...]
+    seeds: int
+    equal: str
+    reference: str
+
+    @property
+    def budget(self) -> str:
+        """What every run may spend, as it was asked."""
+        return str(self.shared.get("budget", Recipe.model_fields["budget"].default))
+
+    @property
+    def seed_numbers(self) -> range:
+        """The seeds themselves."""
+        first = int(self.shared.get("seed", Recipe.model_fields["seed"].default))
+        return range(first, first + self.seeds)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the strategies, in the order they were given in."""
+        return tuple(one.name for one in self.strategies)
+
+    def settings_of(self, strategy: Strategy, seed: int, lr: float | None) -> dict[str, Any]:
+        """What `fit` is given for one run;   lr: the measured rate, or None where it is pinned."""
+        own = {**self.shared, **strategy.settings, "seed": seed}
+        own |= {} if lr is None else {"lr": lr}
+        recipe, given = resolved(own)
+        if recipe.rule == "auto":
+            return own | {"budget": str(conditions.parse(self.budget))}
+        rule = settled.rule_of(recipe.provisional(), given)
+        return own | {"budget": conditions.budget_for(self.equal, self.budget, rule)}
+
+    def measures_rate(self, strategy: Strategy) -> bool:
+        """Whether the strategy's rate is left to be measured before its runs."""
+        default = self.shared.get("rule", Recipe.model_fields["rule"].default)
+        rule = strategy.written.get("rule", default)
+        return rule != "auto" and not strategy.pinned and "lr" not in self.shared
+
+    def asked(self) -> dict[str, Any]:
+        """The question as plain values, without the number of seeds: comparisons that agree in it are one."""
+        root = self.relative_to(Path(os.sep))
+        return tomllib.loads(replace(root, seeds=0).to_toml())
+
+    def objects(self) -> list[str]:
+        """Settings that are objects of Python, which a file cannot hold: "model", "lion: schedule"."""
+        sides = [("", separate(self.shared)[0]), *((f"{one.name}: ", one.written) for one in self.strategies)]
+        return [
+            f"{whose}{key}"
+            for whose, written in sides
+            for key, value in written.items()
+            if isinstance(value, str) and value.startswith(MARK)
+        ]
+
+    def to_toml(self) -> str:
+        """The plan as text; of objects their kind."""
+        lines = ["# steepest comparison: `steepest resume` of this folder goes on with it"]
+        own = {"format": FORMAT, "seeds": self.seeds, "equal": self.equal, "reference": self.reference}
+        lines += [f"{key} = {toml_of(value)}" for key, value in own.items()]
+        lines += ["", "[shared]", *_lines(separate(self.shared)[0])]
+        for one in self.strategies:
+            lines += ["", f"[strategies.{toml_of(one.name)}]", *_lines(one.written)]
+        return "\n".join(lines) + "\n"
+
+    def relative_to(self, folder: Path) -> Plan:
+        """The same with files named as seen from `folder`; objects become their kinds."""
+        moved = tuple(Strategy(one.name, seen_from(folder, one.written)) for one in self.strategies)
+        return replace(self, shared=seen_from(folder, separate(self.shared)[0]), strategies=moved)
+
+
+def planned(
+    asked: Mapping[str, Any] | Iterable[str],
+    settings: Mapping[str, Any],
+    *,
+    recipe: Mapping[str, Any] | None = None,
+    seeds: int | None = None,
+    equal: str | None = None,
+    reference: str | None = None,
+) -> Plan:
+    """A checked plan.
+
+    asked      the strategies, as a person gives them
+    settings   what a person says of all of them
+    recipe     what all have from an earlier run: a rate in it is no one's
+    seeds      None: as few as can separate that many strategies
+
+    Raises UserError for what cannot be compared."""
+    found = strategies.strategies_of(asked)
+    if recipe is not None:
+        found, inherited = strategies.with_inherited(found, recipe)
+        settings = {**inherited, **settings}
+    budget = str(settings.get("budget", Recipe.model_fields["budget"].default))
+    equal = conditions.equal_of(equal, budget)
+    strategies.check(found, settings)
+    conditions.check_epochs(equal, budget, found, settings)
+    pairs = len(found) * (len(found) - 1) // 2
+    plan = Plan(settings, found, _count(seeds, pairs), equal, _reference(reference, found))
+    for one in found:
+        plan.settings_of(one, 0, None)
+    return plan
+
+
+def read(path: Path) -> Plan:
+    """The plan in a compare.toml; of what were objects, it holds the kind alone."""
+    try:
+        held = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{str(path)!r} cannot be read as a comparison: {error}.") from None
+    lost = [key for key in KEYS if key not in held]
+    if lost or held["format"] != FORMAT:
+        why = f"it lacks {', '.join(lost)}" if lost else f"it has the format {held['format']!r}, not {FORMAT}"
+        raise UserError(f"{str(path)!r} is no comparison of this version: {why}.")
+    shared = found_from(path.parent, held["shared"])
+    sides = (Strategy(name, found_from(path.parent, own)) for name, own in held["strategies"].items())
+    return Plan(shared, tuple(sides), held["seeds"], held["equal"], held["reference"])
+
+
+def resolved(settings: Mapping[str, Any]) -> tuple[Recipe, Given]:
+    """The recipe of settings, and the objects among them."""
+    written, given = separate(settings)
+    return Recipe.of(written), given
+
+
+def _lines(settings: Mapping[str, Any]) -> list[str]:
+    return [f"{key} = {toml_of(_plain(value))}" for key, value in settings.items()]
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, and numbers of NumPy as Python's."""
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    return value.item() if hasattr(value, "item") else value
+
+
+def _count(seeds: int | None, pairs: int) -> int:
+    if seeds is None:
+        return least_pairs(LEVEL / pairs)
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
+        raise UserError(f"seeds must be a whole number from 1 on, got {seeds!r}.")
+    return seeds
+
+
+def _reference(asked: str | None, found: tuple[Strategy, ...]) -> str:
+    names = [one.name for one in found]
+    if asked is not None and asked not in names:
+        near = did_you_mean(asked, names)
+        raise UserError(f"The reference must be one of the strategies, got {asked!r}.{near}")
+    return asked or names[0]

@@ -1,0 +1,96 @@
+"""From a run folder to the `Facts` of its program."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from steepest import evidence
+from steepest.data.infer import label
+from steepest.data.preprocessing import Preprocessing
+from steepest.errors import UserError
+from steepest.folder import Folder
+from steepest.program.facts import Facts
+from steepest.recipe import Recipe
+from steepest.train import budget
+
+
+def facts(folder: Folder, chosen: Mapping[str, Any], model: nn.Module | None) -> Facts:
+    """What a program must know of the run. Raises UserError where the run has not come far enough.
+
+    chosen: what a search has settled, {} where nothing was searched"""
+    recipe = settled(Recipe.read(folder.recipe), chosen)
+    fitted = Preprocessing.from_json(folder.preprocessing.read_text(encoding="utf-8"))
+    per_epoch = _updates_an_epoch(folder)
+    steps = _steps(folder, recipe, per_epoch)
+    begin = chosen.get("begin")
+    course = {} if begin is None else {"warmup": chosen["warmup"], "begin": begin, "total": steps}
+    answers = fitted.answers
+    outputs = 1 if recipe.loss == "binary" else len(answers.classes or answers.targets)
+    return Facts(
+        name=folder.path.name,
+        recipe=recipe,
+        course=course,
+        shape=fitted.input_shape,
+        outputs=outputs,
+        model=model,
+        class_weight=_class_weight(recipe, answers.classes),
+        steps=steps,
+        per_epoch=per_epoch,
+    )
+
+
+def settled(asked: Recipe, chosen: Mapping[str, Any]) -> Recipe:
+    """The recipe that the run followed: what was chosen in the place of "auto"."""
+    if asked.open and not chosen:
+        raise UserError(
+            f"Nothing is chosen yet for {', '.join(asked.open)}: the search has not ended. Resume the run."
+        )
+    # "warmup" is there that of the course, in steps; the recipe's own stands where there is none.
+    known = {n: value for n, value in chosen.items() if n in Recipe.model_fields and n != "warmup"}
+    return asked.provisional().model_copy(update=known)
+
+
+def first_batch(recipe: Recipe) -> tuple[int | None, str]:
+    """(examples of an update, None for all; a note where a policy moves them)."""
+    if isinstance(recipe.batch_size, int):
+        return recipe.batch_size, ""
+    found = re.search(r"\d+", recipe.batch_size)
+    if found is None:
+        return None, ""
+    size = int(found[0])
+    return size, f"batches are of {size} throughout, the run's were {recipe.batch_size!r}"
+
+
+def _updates_an_epoch(folder: Folder) -> int:
+    if folder.metrics.exists():
+        with folder.metrics.open(encoding="utf-8", newline="") as lines:
+            rows = [row for row in csv.DictReader(lines) if float(row.get("epoch") or 0) > 0]
+        if rows:
+            return max(1, round(float(rows[0]["step"]) / float(rows[0]["epoch"])))
+    raise UserError("The run has no evaluation yet, so that its length is not known. Let it run on.")
+
+
+def _steps(folder: Folder, recipe: Recipe, per_epoch: int) -> int:
+    """Updates that the schedule counts on; where seconds decide, those that were measured or done."""
+    planned = [one.decided for one in evidence.read(folder.evidence) if one.choice == "horizon"]
+    allowed = budget.parse(recipe.budget).steps(per_epoch)
+    if planned or allowed is not None:
+        return int(planned[-1] if planned else allowed or 0)
+    result = json.loads(folder.result.read_text()) if folder.result.exists() else {}
+    if not result.get("step"):
+        raise UserError("How many steps this run takes is known when it has ended. Let it run on.")
+    return int(result["step"])
+
+
+def _class_weight(recipe: Recipe, classes: tuple[str, ...] | None) -> list[float] | None:
+    how = recipe.class_weight
+    if isinstance(how, dict):
+        named = {label(name): float(weight) for name, weight in how.items()}
+        return [named.get(name, 1.0) for name in classes or ()]
+    return how if isinstance(how, list) else None

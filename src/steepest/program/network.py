@@ -1,0 +1,113 @@
+"""How the network is built and started, as lines of PyTorch."""
+
+from __future__ import annotations
+
+import textwrap
+
+import torch
+from torch import nn
+
+from steepest import models
+from steepest.data import randomness
+from steepest.data.order import key
+from steepest.program.facts import Facts, Piece
+from steepest.train.given import MARK
+
+DRAWS = {
+    "kaiming": 'nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=chance)',
+    "xavier": "nn.init.xavier_uniform_(layer.weight, generator=chance)",
+    "orthogonal": "nn.init.orthogonal_(layer.weight, gain=math.sqrt(2), generator=chance)",
+}
+"""Starts of weights, as steepest draws them."""
+
+FREEZE = """
+for name, weight in model.named_parameters():
+    if any(fnmatchcase(name, glob.strip()) for pattern in {patterns!r} for glob in pattern.split("|")):
+        weight.requires_grad_(False)"""
+
+DRAW = """
+chance = torch.Generator().manual_seed({seed})
+for layer in model.modules():
+    if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+        {draw}
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)"""
+
+BUILD = '''def build_model():
+    """The network as it started."""
+{body}
+    return model'''
+
+
+def piece(facts: Facts) -> Piece:
+    """`build_model`, which gives the network that the run began with."""
+    made, imports, notes = _made(facts)
+    lines, more, said = _started(facts)
+    frozen = FREEZE.format(patterns=facts.recipe.freeze) if facts.recipe.freeze else ""
+    globs = ("from fnmatch import fnmatchcase",) if frozen else ()
+    seed = {"SEED": (str(key(facts.recipe.seed, "weights") % 2**63), "the run's own start of the weights")}
+    body = textwrap.indent(f"{made}{lines}{frozen}", "    ")
+    return Piece(BUILD.format(body=body), (*imports, *more, *globs), seed, (*notes, *said))
+
+
+def _made(facts: Facts) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """(lines that make it, imports, notes)."""
+    name = facts.recipe.model
+    if name in models.PRESETS:
+        with randomness.undisturbed():
+            options = {"hidden": facts.recipe.hidden, "dropout": facts.recipe.dropout}
+            preset = models.build(name, facts.shape, facts.outputs, **options)
+        return f"model = {written(preset)}", (), ()
+    if ":" in name and not name.startswith(MARK):
+        module, _, function = name.partition(":")
+        call = f"model = {function}({facts.shape!r}, {facts.outputs})"
+        return call, (f"from {module} import {function}",), ()
+    came = "the network was an object that came with its weights, which a seed does not bring back"
+    if facts.model is not None and (code := written(facts.model)):
+        return f"model = {code}", (), (came,)
+    kind = name.removeprefix(MARK)
+    lines = (
+        f"# Yours to fill in: how you made the {kind} that you gave to fit.\n"
+        f'raise SystemExit("build_model: fill in how the {kind} was made")\nmodel = None'
+    )
+    return lines, (), (f"{came}; its making is yours to fill in",)
+
+
+def written(model: nn.Module) -> str:
+    """A stack of torch's own layers as the expression that makes it; empty where it is more than that."""
+    code = _expression(model)
+    if not code:
+        return ""
+    try:
+        with randomness.undisturbed():
+            again = eval(code, {"nn": nn})  # torch's own words for its own layers
+    except (SyntaxError, TypeError, NameError, AttributeError, ValueError):
+        return ""
+    return code if _sizes(again) == _sizes(model) else ""
+
+
+def _expression(module: nn.Module) -> str:
+    if type(module) is nn.Sequential:
+        layers = [_expression(layer) for layer in module]
+        inner = "".join(textwrap.indent(f"{layer},\n", "    ") for layer in layers)
+        return f"nn.Sequential(\n{inner})" if all(layers) else ""
+    own = type(module).__module__.startswith("torch.nn.modules.") and not any(module.children())
+    return f"nn.{module!r}" if own and getattr(nn, type(module).__name__, None) is type(module) else ""
+
+
+def _sizes(model: nn.Module) -> list[tuple[str, torch.Size]]:
+    return [(name, tensor.shape) for name, tensor in model.state_dict().items()]
+
+
+def _started(facts: Facts) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """(lines that draw or load weights, imports, notes)."""
+    how = facts.recipe.init
+    if how == "default":
+        return "", (), ()
+    if how.endswith(".safetensors"):
+        load = f"\nmodel.load_state_dict(load_file({how!r}))"
+        return load, ("from safetensors.torch import load_file",), ()
+    seed = key(facts.recipe.seed, "start") % 2**63
+    scaled = ("init='lsuv' scales each layer by what it measures; here it is orthogonal alone",)
+    draw = DRAWS["orthogonal" if how == "lsuv" else how]
+    return DRAW.format(seed=seed, draw=draw), (), scaled if how == "lsuv" else ()

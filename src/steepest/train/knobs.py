@@ -1,0 +1,267 @@
+"""What `hypertune` can turn: rates, any number of a rule, and dials of the loss or the augmentation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from steepest.engine.state import places
+from steepest.engine.torch.optimizer import RuleOptimizer
+from steepest.errors import UserError
+from steepest.rule import Rule
+from steepest.train import gate
+
+RATIO = math.log(0.1), math.log(3.0)
+"""How far a rate may go from where it began: to a tenth, and to three times that."""
+ODDS = math.log(10.0)
+"""How far other numbers may go: ten times up or down, in odds where they are shares."""
+
+
+@dataclass
+class Reading:
+    """One look at a knob, group by group: ⟨g, ∂w/∂x⟩, ‖g‖ and ‖∂w/∂x‖."""
+
+    dots: list[float]
+    lengths: list[float]
+    slopes: list[float]
+
+    def cosine(self, groups: Sequence[int]) -> float:
+        """Of these groups together, at most ±1; 0 where there is nothing to compare."""
+        length, slope = (math.hypot(*(column[k] for k in groups)) for column in (self.lengths, self.slopes))
+        found = sum(self.dots[k] for k in groups)
+        return max(-1.0, min(1.0, found / (length * slope))) if length * slope > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """Numbers between low and high on a line without ends: log-odds, or a logarithm where high is ∞."""
+
+    low: float = 0.0
+    high: float = math.inf
+
+    def holds(self, value: float) -> bool:
+        """Whether a value lies strictly between the ends."""
+        return self.low < value < self.high
+
+    def moved(self, value: float, by: float) -> float:
+        """The value so far along the line."""
+        if self.high == math.inf:
+            return self.low + (value - self.low) * math.exp(by)
+        odds = (value - self.low) / (self.high - value) * math.exp(by)
+        return self.low + (self.high - self.low) * odds / (1 + odds)
+
+    def slope(self, value: float) -> float:
+        """The derivative of the value by the place on the line."""
+        above = 1.0 if self.high == math.inf else (self.high - value) / (self.high - self.low)
+        return (value - self.low) * above
+
+
+@dataclass
+class Dial:
+    """A strength that a loss or an augmentation reads as `dial.value`, for `hypertune` to turn.
+
+    low, high: it stays between them. It moves in its logarithm, or in log-odds where high is finite."""
+
+    name: str
+    value: float
+    low: float = 0.0
+    high: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not self.line.holds(self.value):
+            raise UserError(
+                f"The dial {self.name!r} must begin between {self.low:g} and {self.high:g}, got "
+                f"{self.value!r}. An end is no place to begin: from 0 a logarithm cannot move."
+            )
+
+    @property
+    def line(self) -> Line:
+        """The line that it moves on."""
+        return Line(self.low, self.high)
+
+    def __float__(self) -> float:
+        return self.value
+
+
+class Knob(Protocol):
+    """What is tuned.
+
+    held_out  whether only a validation loss may turn it
+    moved     how far it has gone so far, one number or one a group
+    samples   of the window that is open, a row a look
+    settled   whether it will not move any more"""
+
+    name: str
+    held_out: bool
+    moved: list[float]
+    samples: list[list[float]]
+    settled: bool
+
+    def speeds(self, rules: Sequence[Rule]) -> dict[int, dict[str, float]]: ...
+    def look(self, reading: Reading) -> list[float]: ...
+    def turn(self, gain: float, warming: bool) -> bool: ...
+    def values(self) -> list[Any]: ...
+    def put(self, values: Sequence[Any]) -> None: ...
+
+
+@dataclass
+class Rates:
+    """The rates of all groups: their level, which only rises, and their ratios, which leave the level alone.
+
+    shares: what part of the weights each group has. highest: the rate that none may pass.
+    Samples hold the cosine of all together, then that of each group."""
+
+    opt: RuleOptimizer
+    shares: list[float]
+    level: bool
+    ratios: bool
+    highest: float = math.inf
+    name: str = "lr"
+    held_out: bool = False
+    moved: list[float] = field(default_factory=list)
+    samples: list[list[float]] = field(default_factory=list)
+    settled: bool = False
+    risen: bool = False  # the level has come to where it stays
+
+    def __post_init__(self) -> None:
+        self.moved = [0.0] * (1 + len(self.shares))
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """Those of the optimizer; loading makes new ones."""
+        return self.opt.param_groups
+
+    def speeds(self, rules: Sequence[Rule]) -> dict[int, dict[str, float]]:
+        """By the logarithm of the rate."""
+        return {index: {"lr": rule.lr} for index, rule in enumerate(rules)}
+
+    def look(self, reading: Reading) -> list[float]:
+        """The sample that a reading gives."""
+        every = range(len(self.shares))
+        return [reading.cosine(every), *(reading.cosine([k]) for k in every)]
+
+    def turn(self, gain: float, warming: bool) -> bool:
+        """Move as the window says; whether anything has moved. warming: while the rate rises by itself."""
+        moves = [0.0] * len(self.shares)
+        if self.ratios and not warming:
+            rows = [row[1:] for row in self.samples]
+            moves = gate.moves_apart(rows, self.shares, gain, self._has_room)
+        up = self._rise(gain) if self.level and not self.risen else 0.0
+        self.moved = [self.moved[0] + up, *(a + b for a, b in zip(self.moved[1:], moves, strict=True))]
+        for group, by in zip(self.groups, moves, strict=True):
+            group["lr_scale"] = group.get("lr_scale", 1.0) * math.exp(up + by)
+        return bool(up) or any(moves)
+
+    def _rise(self, gain: float) -> float:
+        """How far all go up, until longer steps no longer help: going down is the schedule's."""
+        column = [row[0] for row in self.samples]
+        mean, _ = gate.mean_and_error(column)
+        self.risen = len(column) >= gate.LEAST and mean > 0
+        fastest = max(self.opt.rule_of(group).lr for group in self.groups)
+        ceiling = math.log(self.highest / fastest) if fastest > 0 else 0.0
+        return max(0.0, min(gate.move(column, gain), RATIO[1] - self.moved[0], ceiling))
+
+    def _has_room(self, number: int, by: float) -> bool:
+        low, high = RATIO
+        rate = self.opt.rule_of(self.groups[number]).lr * math.exp(by)
+        return low <= self.moved[1 + number] + by <= high and (by <= 0 or rate <= self.highest)
+
+    def values(self) -> list[Any]:
+        """What stands in the groups, and whether the level still rises."""
+        return [self.risen, *(group.get("lr_scale", 1.0) for group in self.groups)]
+
+    def put(self, values: Sequence[Any]) -> None:
+        """Take over what `values` gave."""
+        self.risen = bool(values[0])
+        for group, value in zip(self.groups, values[1:], strict=True):
+            group["lr_scale"] = value
+
+
+@dataclass
+class Number:
+    """A number of the rules, such as a momentum or a decay: one move for all groups that have it."""
+
+    name: str
+    opt: RuleOptimizer
+    kinds: dict[int, type[Rule]]  # by the number of the group, as lines
+    lines: dict[int, Line]
+    held_out: bool
+    moved: list[float] = field(default_factory=lambda: [0.0])
+    samples: list[list[float]] = field(default_factory=list)
+    settled: bool = False
+
+    def speeds(self, rules: Sequence[Rule]) -> dict[int, dict[str, float]]:
+        """By the place on the line."""
+        return {k: {self.name: line.slope(getattr(rules[k], self.name))} for k, line in self.lines.items()}
+
+    def look(self, reading: Reading) -> list[float]:
+        """The sample that a reading gives."""
+        return [reading.cosine(list(self.kinds))]
+
+    def turn(self, gain: float, warming: bool) -> bool:
+        """Move as the window says; whether it has."""
+        by = _within([row[0] for row in self.samples], self.moved[0], gain, warming)
+        self.moved[0] += by
+        if by:
+            pairs = zip(self.lines.values(), self.values(), strict=True)
+            self.put([line.moved(value, by) for line, value in pairs])
+        return bool(by)
+
+    def values(self) -> list[Any]:
+        """What stands in the groups."""
+        found = []
+        for k, kind in self.kinds.items():
+            group, (entry, place) = self.opt.param_groups[k], places(kind)[self.name]
+            found.append(float(group[entry] if place is None else group[entry][place]))
+        return found
+
+    def put(self, values: Sequence[Any]) -> None:
+        """Take over what `values` gave."""
+        for (k, kind), value in zip(self.kinds.items(), values, strict=True):
+            group, (entry, place) = self.opt.param_groups[k], places(kind)[self.name]
+            old = group[entry]
+            group[entry] = value if place is None else (*old[:place], value, *old[place + 1 :])
+
+
+@dataclass
+class OfLoss:
+    """A dial, which reaches the weights through their gradient alone."""
+
+    name: str
+    dial: Dial
+    every_group: list[int]
+    held_out: bool = True
+    moved: list[float] = field(default_factory=lambda: [0.0])
+    samples: list[list[float]] = field(default_factory=list)
+    settled: bool = False
+
+    def speeds(self, rules: Sequence[Rule]) -> dict[int, dict[str, float]]:
+        """Nothing of the rules moves."""
+        return {}
+
+    def look(self, reading: Reading) -> list[float]:
+        """The sample that a reading gives."""
+        return [reading.cosine(self.every_group)]
+
+    def turn(self, gain: float, warming: bool) -> bool:
+        """Move as the window says; whether it has."""
+        by = _within([row[0] for row in self.samples], self.moved[0], gain, warming)
+        self.moved[0] += by
+        self.dial.value = self.dial.line.moved(self.dial.value, by) if by else self.dial.value
+        return bool(by)
+
+    def values(self) -> list[Any]:
+        """Where the dial stands."""
+        return [self.dial.value]
+
+    def put(self, values: Sequence[Any]) -> None:
+        """Take over what `values` gave."""
+        (self.dial.value,) = values
+
+
+def _within(samples: Sequence[float], so_far: float, gain: float, warming: bool) -> float:
+    """The move that the samples ask for, as far as ODDS lets it."""
+    by = 0.0 if warming else gate.move(samples, gain)
+    return max(-ODDS - so_far, min(ODDS - so_far, by))

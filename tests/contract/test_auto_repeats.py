@@ -1,0 +1,110 @@
+"""A search with a budget in steps knows no clock: it repeats and resumes to the identical bits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import steepest as st
+from steepest.choose.race import Race
+
+draw = np.random.default_rng(1)
+X = draw.normal(size=(600, 5)).astype(np.float32)
+y = (X[:, 0] + X[:, 1] > 0.5 * X[:, 2]).astype(np.int64)
+OPEN = dict.fromkeys(("rule", "lr", "schedule", "weight_decay", "stop", "clip_norm"), "auto")
+SETTINGS: dict[str, Any] = {"hidden": [8], "dropout": 0.2, "batch_size": 16, "budget": "700 steps"}
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def facts(run: st.Run) -> dict[str, Any]:
+    """All that a run leaves, but for the seconds."""
+    chosen = json.loads((run.folder / "search" / "chosen.json").read_text())
+    evidence = [
+        (one.choice, one.decided, one.why, one.gradients)
+        for one in run.evidence
+        if one.choice not in ("task", "num_threads")  # settled in the recipe, so not chosen again
+    ]
+    rows = run.history.drop("seconds").rows()
+    return {"chosen": chosen, "evidence": evidence, "rows": rows, "metrics": run.metrics}
+
+
+def assert_same(a: st.Run, b: st.Run) -> None:
+    assert facts(a) == facts(b)
+    one, other = (load_file(run.folder / "model.safetensors") for run in (a, b))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_recipe_repeats_the_search_and_the_run() -> None:
+    first = st.fit("wine", **SETTINGS, **OPEN)
+    assert first.recipe.open == tuple(name for name in first.recipe.open if name in OPEN)
+    again = st.fit(first.folder / "recipe.toml")
+    assert again.folder != first.folder
+    assert_same(first, again)
+
+
+def test_a_slow_machine_chooses_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    first = st.fit((X, y), **SETTINGS, **OPEN, out="quick")
+    real = time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: 1000 * real())
+    assert_same(first, st.fit((X, y), **SETTINGS, **OPEN, out="slow"))
+
+
+@pytest.mark.parametrize("at", [1, 3, 6])
+def test_a_search_that_breaks_off_goes_on_to_the_same_bits(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = st.fit((X, y), **SETTINGS, **OPEN, out="whole")
+    real, calls = Race._measured, []
+
+    def breaks(self: Race, arm: int, to: int, before: Any) -> Any:
+        calls.append(arm)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        return real(self, arm, to, before)
+
+    monkeypatch.setattr(Race, "_measured", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        st.fit((X, y), **SETTINGS, **OPEN, out="broken")
+    assert_same(whole, st.resume("broken", data=(X, y)))
+
+
+def test_the_winners_updates_are_those_of_a_run_under_its_settings() -> None:
+    """Thawed, never restarted: the run is the one that its settings would have given from the start."""
+    found = st.fit((X, y), lr="auto", schedule="constant", patience=1000, out="found", **SETTINGS)
+    lr = json.loads((found.folder / "search" / "chosen.json").read_text())["lr"]
+    plain = SETTINGS | {"budget": f"{found.steps} steps"}
+    alone = st.fit((X, y), lr=lr, schedule="constant", patience=1000, out="alone", **plain)
+    one, other = (load_file(run.folder / "model.safetensors") for run in (found, alone))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_bad_choice_is_taken_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default arm goes on from where it was stopped, as if it had been chosen."""
+    from steepest.choose import insurance
+
+    settings: dict[str, Any] = SETTINGS | {"schedule": "constant", "patience": 1000}
+    with monkeypatch.context() as patch:
+        patch.setattr(insurance, "REGRET", -1.0)
+        run = st.fit((X, y), lr="auto", out="back", **settings)
+    assert run.chosen["arm"] == 0
+    assert run.chosen["lr"] == 1e-3
+    assert run.status == "finished"
+    assert [one.decided for one in run.evidence if one.choice == "insurance"] == ["adamw 0.001"]
+    alone = st.fit((X, y), lr=1e-3, out="alone", **settings | {"budget": f"{run.steps} steps"})
+    one, other = (load_file(path.folder / "model.safetensors") for path in (run, alone))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_more_budget_goes_on_from_what_was_chosen() -> None:
+    before = st.fit((X, y), lr="auto", schedule="auto", out="run", **SETTINGS).evidence
+    more = st.resume("run", budget="+300 steps", data=(X, y))
+    assert more.steps == st.Run("run").steps > 700
+    assert [one.choice for one in more.evidence] == [one.choice for one in before]

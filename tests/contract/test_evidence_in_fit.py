@@ -1,0 +1,78 @@
+"""What is measured in a fit is on record, shown when it is decided, and told afterwards."""
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from sklearn.datasets import load_digits
+
+import steepest as st
+from steepest import evidence
+from steepest.folder import Folder
+from steepest.recipe import Recipe
+from steepest.train.given import separate
+from steepest.verbs import course
+
+DATA = load_digits(return_X_y=True)
+OPEN = ("rule", "lr", "schedule", "weight_decay", "clip_norm", "stop")
+
+
+class Screen(io.StringIO):
+    """Notes when each line was written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[str, float] = {}
+
+    def write(self, text: str) -> int:
+        self.lines |= {line: time.monotonic() for line in text.splitlines()}
+        return super().write(text)
+
+
+def test_each_decision_is_told_within_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: dict[str, float] = {}
+    append = evidence.append
+
+    def noted(path: Path, one: evidence.Evidence) -> None:
+        recorded[str(one)] = time.monotonic()
+        append(path, one)
+
+    monkeypatch.setattr(evidence, "append", noted)
+    screen = Screen()
+    settings: dict[str, Any] = {"data": DATA, "model": "mlp", "hidden": [16], "budget": "600 steps"}
+    written, given = separate(settings | dict.fromkeys(OPEN, "auto"))
+    run = course.begin(Folder(tmp_path / "run"), Recipe.of(written), given, Console(file=screen, width=200))
+    assert {one.choice for one in run.evidence} >= set(OPEN)
+    for one in run.evidence:
+        if one.choice in OPEN:
+            assert 0 <= screen.lines[str(one)] - recorded[str(one)] < 1, one
+    assert {picture["kind"] for one in run.evidence if (picture := one.picture)} >= {"range", "curves"}
+    _told_afterwards(run)
+
+
+def _told_afterwards(run: st.Run) -> None:
+    """The report draws it, the explanation tells it, the program has what was chosen."""
+    pictures = [one for one in run.evidence if one.picture]
+    assert run.report().read_text().count('class="measured"') == len(pictures)
+    told = run.explain()
+    assert all(f"\n{one.choice}: " in told for one in run.evidence)
+    names: dict[str, Any] = {"__name__": "program"}
+    exec(run.code(), names)
+    assert names["LR"] == run.chosen["lr"]
+    (decided,) = [one.decided for one in run.evidence if one.choice == "horizon"]
+    assert names["STEPS"] == decided
+    assert names["PATIENCE"] == run.chosen["patience"]
+    assert "falls" in run.code(), "the machine may lower the rate"
+    inputs, target = (part[:32] for part in run.tensors(data=DATA)["train"])
+    model = names["build_model"]()
+    before = names["loss_of"](model(inputs), target).item()
+    for step in range(1, 31):
+        names["update"](
+            model, names.setdefault("made", names["build_optimizers"](model)), (inputs, target), step
+        )
+    assert names["loss_of"](model(inputs), target).item() < before
+    assert all(bool(torch.isfinite(w).all()) for w in model.parameters())

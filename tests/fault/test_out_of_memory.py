@@ -1,0 +1,183 @@
+"""Memory that runs out: the update is made again in smaller parts, to the same weights, on record."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import steepest as st
+from steepest.data.batches import batches
+from steepest.errors import UserError
+from steepest.train.loop import loop
+from steepest.train.memory import ran_out
+
+SAYS = "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
+CHANCE = torch.Generator().manual_seed(0)
+X, Y = torch.randn(40, 6, generator=CHANCE), torch.arange(40) % 3
+
+
+class Cut(Exception):
+    """The process dies here, as far as the folder can tell."""
+
+
+class Scarce(nn.Module):
+    """Memory for so many examples; from a given call on, in the forward or in the backward pass."""
+
+    def __init__(self, room, backward=False, since=0, once=False):
+        super().__init__()
+        self.room, self.backward, self.since, self.once = room, backward, since, once
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        short = len(x) > self.room and (self.calls == self.since if self.once else self.calls >= self.since)
+        if short and not self.backward:
+            raise RuntimeError(SAYS)
+        return Refusing.apply(x) if short else x
+
+
+class Refusing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise RuntimeError(SAYS)
+
+
+def network(scarce=None, dropout=0.0):
+    torch.manual_seed(0)
+    first = nn.Linear(6, 8)
+    # The room lies behind a layer: a backward pass that fails has left gradients in those after it.
+    return nn.Sequential(first, scarce or nn.Identity(), nn.Dropout(dropout), nn.Tanh(), nn.Linear(8, 3))
+
+
+def train(net, out=None, cut=None, closure=True, steps=12, batch_size=16, **settings):
+    opt = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    source = batches((X, Y), batch_size, accumulate=settings.pop("accumulate", 1))
+    with loop(net, opt, source, out=out, budget=f"{steps} steps", **settings) as inside:
+        for x, y in inside:
+            if inside.done == cut:
+                raise Cut
+            compute = lambda x=x, y=y: nn.functional.cross_entropy(net(x), y)  # noqa: E731
+            inside.step(compute if closure else compute())
+    return inside
+
+
+def weights(net):
+    return torch.cat([weight.detach().flatten() for weight in net.parameters()])
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize(("room", "parts"), [(8, 2), (4, 4), (9, 2)])
+def test_the_update_is_the_one_of_smaller_microbatches(room, parts, backward):
+    short, roomy = network(Scarce(room, backward)), network()
+    inside = train(short, batch_size=16, steps=2)
+    train(roomy, batch_size=16, accumulate=parts, steps=2)
+    assert torch.equal(weights(short), weights(roomy))
+    assert [row["event"] for row in inside.history].count("memory") == {2: 1, 4: 2}[parts]
+
+
+def test_the_arithmetic_is_that_of_the_whole_batch_to_rounding():
+    short, roomy = network(Scarce(3)), network()
+    train(short)
+    train(roomy)
+    # Twelve updates of sums over 16 numbers: each weight is off by some roundings of float32 an update.
+    assert torch.allclose(
+        weights(short), weights(roomy), rtol=12 * 16 * torch.finfo(torch.float32).eps, atol=1e-6
+    )
+
+
+def test_it_is_on_record(tmp_path):
+    net = network(Scarce(8, since=4))
+    inside = train(net, out=tmp_path)
+    rows = [row for row in inside.history if row["event"] == "memory"]
+    assert [row["step"] for row in rows] == [3]
+    noted = [json.loads(line) for line in (tmp_path / "evidence.jsonl").read_text().splitlines()]
+    (found,) = [one for one in noted if one["choice"] == "microbatch"]
+    assert found["decided"] == 8
+    assert "16 examples at once in step 4" in found["why"]
+
+
+@pytest.mark.parametrize("cut", [3, 4, 5, 8])
+def test_a_run_that_ran_out_once_resumes_to_the_same_bits(tmp_path, cut):
+    settings = {"steps": 12, "save_every": "3 steps"}
+    alone = network(Scarce(8, since=5, once=True), dropout=0.5)
+    train(alone, out=tmp_path / "alone", **settings)
+    first = network(Scarce(8, since=5, once=True), dropout=0.5)
+    with pytest.raises(Cut):
+        train(first, cut=cut, out=tmp_path / "cut", **settings)
+    # Memory runs out in the fifth call; a process that goes on from step 3 meets it in its second.
+    again = network(Scarce(8, since=2 if cut < 5 else 0, once=True), dropout=0.5)
+    train(again, out=tmp_path / "cut", **settings)
+    assert torch.equal(weights(alone), weights(again))
+
+
+def test_a_loss_that_is_there_already_cannot_be_made_again():
+    with pytest.raises(UserError, match=r"steps.step\(lambda"):
+        train(network(Scarce(8, backward=True)), closure=False)
+
+
+def test_no_room_at_all_is_said():
+    with pytest.raises(UserError, match="at every size of batch, down to a single example"):
+        train(network(Scarce(0)))
+
+
+def test_batch_norms_need_two():
+    net = nn.Sequential(Scarce(1), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    with pytest.raises(UserError, match="batch norms need two"):
+        train(net)
+
+
+def test_other_errors_are_left_alone():
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        train(network(Broken()))
+
+
+def test_a_rule_of_several_passes_says_why_it_cannot():
+    from steepest.torch import optimizer
+
+    net = network(Scarce(8))
+    opt = optimizer(net, "sam+sgd")
+    with loop(net, opt, (X, Y), epochs=1, batch_size=16) as inside:
+        x, y = next(iter(inside))
+        with pytest.raises(UserError, match="must be whole"):
+            inside.step(lambda: nn.functional.cross_entropy(net(x), y))
+
+
+def test_fit_goes_on_in_smaller_parts(tmp_path):
+    run = st.fit(
+        (X.numpy(), Y.numpy()),
+        model=network(Scarce(8, since=8)),
+        out=tmp_path / "run",
+        budget="6 epochs",
+        batch_size=16,
+    )
+    assert run.status == "finished"
+    assert any(one.choice == "microbatch" and one.decided in (6, 8) for one in run.evidence)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError(SAYS),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+    ],
+)
+def test_what_allocators_say_is_understood(error):
+    assert ran_out(error)
+
+
+def test_a_real_allocator_is_understood():
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert ran_out(raised.value)
+    assert not ran_out(RuntimeError("shapes differ"))

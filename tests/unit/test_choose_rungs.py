@@ -1,0 +1,130 @@
+"""Who goes on: worse arms are dropped, the default stays, and what cannot be told apart is not."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from steepest.choose.arms import Arm, candidates, default
+from steepest.choose.constants import LARGEST_SHARE
+from steepest.choose.plan import plan
+from steepest.choose.rungs import clear, standings, survivors, winner
+from steepest.recipe import Recipe
+
+draw = np.random.default_rng(0)
+HARD = np.abs(draw.normal(size=400)) + 0.5
+"""Losses of examples, some hard for everybody: what pairing takes out."""
+
+
+def scored(*levels: float) -> dict[int, list[float]]:
+    """An arm a level, on the same examples."""
+    return {arm: (HARD * level + 0.01 * draw.normal(size=400)).tolist() for arm, level in enumerate(levels)}
+
+
+def test_pairing_tells_arms_apart_that_means_do_not() -> None:
+    ranked = standings(scored(1.0, 1.02))
+    alone = np.std(HARD) / np.sqrt(len(HARD)) * np.sqrt(2)
+    assert [one.arm for one in ranked] == [0, 1]
+    assert ranked[1].behind < alone  # within one standard error, were the examples not the same
+    assert ranked[1].z > 2
+
+
+def test_what_cannot_be_told_apart_goes_on() -> None:
+    ranked = standings(scored(1.0, 1.0001, 1.0002, 1.5, 2.0))
+    assert set(survivors(ranked, 0, 3.0)) >= {0, 1, 2}
+    assert not {3, 4} & set(survivors(ranked, 0, 3.0))
+
+
+def test_the_default_always_goes_on() -> None:
+    ranked = standings(scored(2.0, 1.0, 1.0001, 1.0002, 1.0003))
+    assert 0 in survivors(ranked, 0, 3.0)
+    assert ranked[0].arm in survivors(ranked, 0, 3.0)
+
+
+def test_at_most_six_tenths_go_on() -> None:
+    ranked = standings(scored(*np.linspace(1, 1.001, 8)))
+    assert len(survivors(ranked, 0, 3.0)) == 5
+
+
+def test_a_dead_arm_is_last_and_out() -> None:
+    scores = scored(1.0, 1.1) | {2: [math.inf]}
+    ranked = standings(scores)
+    assert ranked[-1].arm == 2
+    assert 2 not in survivors(ranked, 0, 3.0)
+    assert standings({0: [math.inf], 1: [math.inf]})[0].loss == math.inf
+
+
+def test_a_clear_lead_ends_the_race() -> None:
+    assert clear(standings(scored(1.0, 1.5)))
+    assert not clear(standings(scored(1.0, 1.001)))
+
+
+RATES = [Arm("adamw", 1e-3), Arm("adamw", 1e-2), Arm("adamw", 1e-1), Arm("nesterov", 1e-3)]
+
+
+def test_what_is_not_told_from_the_default_loses_to_it() -> None:
+    assert winner(standings(scored(1.0001, 1.0, 1.0001)), RATES, 0, 3.0) == 0
+
+
+def test_of_the_rates_of_a_rule_the_lowest_that_came_nearly_as_far_wins() -> None:
+    start = float(HARD.mean()) * 2.0  # from level 2: the arms have come 0.5, 0.9 and 1 of the way
+    assert winner(standings(scored(1.5, 1.1, 1.0, 1.05)), RATES, 0, start) == 1
+    assert winner(standings(scored(1.5, 1.4, 1.0, 1.05)), RATES, 0, start) == 2
+    assert winner(standings(scored(1.5, 1.1, 1.05, 1.0)), RATES, 0, start) == 3
+
+
+def test_where_nothing_was_learnt_the_default_stays() -> None:
+    assert winner(standings(scored(1.2, 1.0, 1.1)), RATES, 0, 0.5) == 0
+
+
+def test_two_losses_of_zero_are_a_tie_and_no_error() -> None:
+    ranked = standings({0: [0.0] * 10, 1: [0.0] * 10})
+    assert winner(ranked, RATES, 0, 1.0) == 0
+
+
+# --- arms ---
+
+
+CONTROL = default(Recipe.of({"data": "digits", "lr": 1e-3, "weight_decay": 0.01}))
+
+
+def test_an_arm_is_not_run_twice() -> None:
+    arms = candidates(CONTROL, [(CONTROL, 1.1e-2)], False, True, 8)
+    assert arms[0] == CONTROL
+    rates = sorted(arm.lr for arm in arms)
+    assert all(b / a >= 1.5 for a, b in pairwise(rates))
+
+
+def test_a_rate_that_is_given_stays() -> None:
+    other = Arm("nesterov", 0.1)
+    arms = candidates(CONTROL, [(CONTROL, 0.0), (other, 0.0)], True, False, 8)
+    assert {arm.lr for arm in arms} == {CONTROL.lr}
+    assert {arm.rule for arm in arms} == {"adamw", "nesterov"}
+
+
+def test_a_free_rule_brings_several_families() -> None:
+    arms = candidates(CONTROL, [(CONTROL, 0.03), (Arm("nesterov", 1e-3), 1.0)], True, True, 8)
+    assert {arm.rule for arm in arms} == {"adamw", "nadamwsimple", "nesterov"}
+    assert len({arm.name for arm in arms}) == len(arms)
+
+
+# --- what it costs ---
+
+
+@pytest.mark.parametrize("updates", [200, 400, 500, 999, 2999, 3000, 20_000])
+def test_the_dearest_search_keeps_to_its_share(updates: int) -> None:
+    """All stages as planned, every arm that may go on going on, and nothing given back."""
+    drawn = plan(updates)
+    running, steps, before = drawn.arms, 0, 0
+    for end in drawn.rungs:
+        steps += running * (end - before)
+        running, before = math.ceil(0.6 * running), end
+    sanity = 21 if updates >= 2000 else 1
+    assert (steps + 4 / 3 * drawn.ramp + drawn.scores + sanity) / updates <= LARGEST_SHARE
+
+
+def test_a_smaller_share_shrinks_all_stages() -> None:
+    usual, small = plan(10_000), plan(10_000, 0.1)
+    assert small.ramp == round(0.4 * usual.ramp)
+    assert small.rungs == tuple(round(0.4 * end) for end in usual.rungs)

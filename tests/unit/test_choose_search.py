@@ -1,0 +1,224 @@
+"""`"auto"` in `fit`: what is chosen, what it costs, and what is said where nothing can be measured."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+import steepest as st
+from steepest.choose import constants
+from steepest.evidence import Evidence
+
+draw = np.random.default_rng(0)
+N = 1200
+X = (0.3 * draw.normal(size=(N, 6))).astype(np.float32)
+z = (X @ np.arange(1.0, 7.0) + 0.01 * draw.normal(size=N)).astype(np.float32)
+y = (X[:, 0] + X[:, 1] > 0.5 * X[:, 2]).astype(np.int64)
+LINE: dict[str, Any] = {"model": "linear", "rule": "sgd", "schedule": "constant", "patience": 10_000}
+SLOW: dict[str, Any] = {"batch_size": 16, "scale": None, "task": "auto"}
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def fit(data: Any = (X, z), budget: str = "600 steps", **settings: Any) -> st.Run:
+    return st.fit(data, budget=budget, **SLOW | settings)
+
+
+def told(run: st.Run, choice: str) -> Evidence:
+    return next(one for one in run.evidence if one.choice == choice)
+
+
+def chosen(run: st.Run) -> dict[str, Any]:
+    return json.loads((run.folder / "search" / "chosen.json").read_text())
+
+
+def losses(run: st.Run) -> float:
+    return run.metrics["val/loss"]
+
+
+# --- the rate ---
+
+
+def test_a_rate_that_is_wrong_by_far_is_found() -> None:
+    """The default of SGD, 1e-3, is some 1000 times too low here."""
+    usual, found = fit(**LINE), fit(lr="auto", **LINE)
+    assert told(found, "lr").decided > 0.05
+    assert losses(found) < losses(usual) / 10
+
+
+def test_the_rate_is_near_the_best_of_a_grid() -> None:
+    settings = {"model": "mlp", "hidden": [16], "schedule": "linear"}
+    grid = [losses(fit((X, y), lr=float(lr), **settings)) for lr in np.geomspace(1e-4, 1, 9)]
+    assert losses(fit((X, y), lr="auto", **settings)) < 1.25 * min(grid)
+
+
+def test_the_recipe_keeps_the_question_and_evidence_has_the_answer() -> None:
+    run = fit(lr="auto", **LINE)
+    assert run.recipe.lr == "auto"
+    assert chosen(run)["lr"] == told(run, "lr").decided
+    assert [one.choice for one in run.evidence].count("lr") == 1
+    assert (told(run, "edge of sgd").picture or {})["lines"][0]["x"]
+
+
+def test_a_rule_with_a_schedule_of_its_own_leaves_no_rate_to_measure() -> None:
+    from steepest.rules import SGD
+    from steepest.schedule import Cosine
+
+    with pytest.raises(st.UserError, match="gives the rate itself"):
+        fit(rule=SGD(lr=Cosine(0.1, 600)), lr="auto", model="linear")
+
+
+# --- all together ---
+
+
+ALL = dict.fromkeys(("rule", "lr", "schedule", "weight_decay", "stop", "clip_norm", "num_threads"), "auto")
+
+
+def test_all_settings_at_once() -> None:
+    run = fit((X, y), "1200 steps", model="mlp", hidden=[16], **ALL)
+    held = chosen(run)
+    assert run.status == "finished"
+    assert held["rule"] in ("adamw", "nadamwsimple", "nesterov", "muon")
+    assert held["clip_norm"] > 0
+    assert held["patience"] >= constants.PATIENCE
+    assert 0 < held["weight_decay"] <= constants.DECAY_CAP
+    assert held["begin"] == held["step"] > held["warmup"] > 0
+    assert run.history["lr"][-1] < 0.05 * held["lr"]
+    assert {"rule", "lr", "weight_decay", "clip_norm", "stop", "schedule"} <= {e.choice for e in run.evidence}
+
+
+@pytest.mark.parametrize(
+    "setting", ["rule", "batch_size", "schedule", "weight_decay", "stop", "clip_norm", "num_threads"]
+)
+def test_each_alone(setting: str) -> None:
+    run = fit((X, y), "600 steps", hidden=[8], **{setting: "auto"})
+    assert run.status == "finished"
+    assert getattr(run.recipe, setting) == "auto"
+    assert any(one.choice == setting for one in run.evidence)
+
+
+def test_a_budget_in_seconds_is_kept_with_its_search() -> None:
+    run = fit((X, y), "6s", hidden=[16], lr="auto", schedule="auto")
+    result = json.loads((run.folder / "result.json").read_text())
+    assert result["seconds"] < 6.5  # the deadline cuts, and an update that has begun ends
+    assert "ms an update, evaluations included" in told(run, "horizon").why
+    assert run.history["lr"][-1] < 0.5 * chosen(run)["lr"]
+
+
+def test_a_run_that_stops_by_itself_has_lowered_its_rate_first() -> None:
+    run = fit((X, y), "3000 steps", hidden=[64, 64], schedule="constant", lr=0.01, stop="auto")
+    assert run.steps < 2990
+    assert run.history["event"].to_list().count("decay") >= 1
+    assert run.history["lr"][-1] < 0.01
+
+
+# --- what it costs ---
+
+
+@pytest.mark.parametrize("budget", [600, 1500, 4000])
+def test_search_and_its_scores_keep_to_their_share(budget: int) -> None:
+    run = fit((X, y), f"{budget} steps", hidden=[8], evaluate_every="500 steps", **ALL)
+    held = chosen(run)
+    assert 0 < held["reused"] < held["gradients"] <= constants.LARGEST_SHARE * budget
+    assert run.steps == budget - math.ceil(held["gradients"] - held["reused"])
+
+
+# --- bad input ---
+
+
+def test_a_budget_too_small_says_so_and_takes_the_default() -> None:
+    run = fit((X, y), "50 steps", hidden=[8], **ALL)
+    assert run.status == "finished"
+    assert told(run, "lr").decided == 1e-3
+    assert "too small to measure anything" in told(run, "lr").why
+    assert run.steps == 50
+
+
+def test_a_short_budget_is_bounded_by_the_edge_alone() -> None:
+    run = fit(budget="300 steps", lr="auto", **LINE)
+    assert "too few for a race" in told(run, "lr").why
+    assert told(run, "lr").decided <= 1e-3
+
+
+def test_a_loss_that_is_not_finite_names_its_cause() -> None:
+    def hopeless(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return outputs.sum() * float("nan")
+
+    with pytest.raises(st.UserError, match="outputs are finite and the loss 'hopeless' gives nan"):
+        fit((X, y), lr="auto", loss=hopeless, hidden=[8])
+    assert not list(Path("runs").glob("*/search"))
+
+
+def test_a_network_that_does_not_train_at_any_rate_gets_the_default_and_a_doubt() -> None:
+    class Deaf(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 0 * self.w + torch.stack([x[:, 0], x[:, 1]], 1).detach()
+
+    run = fit((X, y), lr="auto", model=Deaf())
+    assert "no arm got below the loss it began with" in told(run, "lr").why
+    assert "no gradient reaches w" in told(run, "sanity").why
+    assert told(run, "lr").decided == 1e-3
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_without_enough_held_out_rows_batches_stand_in(rows: int) -> None:
+    val = 0 if not rows else (X[:rows], z[:rows])
+    run = fit(lr="auto", val=val, **LINE)
+    assert "too few to compare on" in told(run, "held_out").why
+    assert told(run, "lr").decided > 0.05
+
+
+def test_data_that_come_in_another_order_each_time_are_not_compared() -> None:
+    class Restless(Dataset):
+        """Whatever is asked for, an example by chance that no seed reaches."""
+
+        def __len__(self) -> int:
+            return len(X)
+
+        def __getitem__(self, i: int) -> Any:
+            other = int(np.random.default_rng().integers(len(X)))
+            return X[other], y[other]
+
+    run = fit(DataLoader(Restless(), 16), lr="auto", hidden=[8], val=(X[:100], y[:100]), test=0)
+    assert "another order at every reading" in told(run, "lr").why
+    assert told(run, "lr").decided == 1e-3
+
+
+def test_a_loader_that_shuffles_is_seeded_and_can_be_compared() -> None:
+    class Pairs(Dataset):
+        def __len__(self) -> int:
+            return len(X)
+
+        def __getitem__(self, i: int) -> Any:
+            return X[i], y[i]
+
+    loader = DataLoader(Pairs(), 16, shuffle=True)
+    run = fit(loader, lr="auto", hidden=[8], val=(X[:100], y[:100]), test=0)
+    assert "held-out loss" in told(run, "lr").why
+
+
+def test_a_model_of_ones_own_is_left_alone_until_its_turn() -> None:
+    """Search works on copies: the weights that the run begins with are the person's."""
+    net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    state = torch.get_rng_state()
+    one = fit((X, y), lr="auto", model=net, out="one")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert one.status == "finished"
+
+
+def test_numbers_of_a_rule_need_the_rule() -> None:
+    with pytest.raises(st.UserError, match="leaves open which"):
+        fit(rule="auto", hyper={"beta1": 0.5})

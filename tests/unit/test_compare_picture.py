@@ -1,0 +1,57 @@
+"""What the pictures of a comparison show of its runs."""
+
+import math
+
+import numpy as np
+import pytest
+
+from steepest.comparison.picture import TONES, band, curves, legend, profile, steps, tone
+from steepest.comparison.results import Result
+
+
+def run(at, values, failed=False):
+    return Result("a", 0, "a-seed-0", "", "", None if failed else 0.0, at, values, {}, {}, None)
+
+
+def test_the_band_is_the_middle_half_between_two_evaluations():
+    at, low, middle, high = band([run([0, 10], [height, height - 1]) for height in (1.0, 2.0, 3.0, 4.0, 5.0)])
+    half = np.abs(at - 5).argmin()
+    assert (at[0], at[-1]) == (0, 10)
+    assert middle[half] == pytest.approx(3 - at[half] / 10)
+    assert (low[half], high[half]) == (pytest.approx(middle[half] - 1), pytest.approx(middle[half] + 1))
+
+
+def test_the_band_ends_where_fewer_than_half_of_the_runs_go_on():
+    at, *_ = band([run([0, 10], [1, 0]), run([0, 4], [1, 0]), run([0, 4], [1, 0])])
+    assert at[-1] <= 4
+    at, *_ = band([run([0, 10], [1, 0]), run([0, 4], [1, 0])])
+    assert at[-1] == 10
+
+
+@pytest.mark.parametrize("runs", [[], [run([], [])], [run([1, 2], [math.nan, math.nan], failed=True)]])
+def test_runs_without_a_number_have_no_band_and_are_drawn_all_the_same(runs):
+    assert all(len(part) == 0 for part in band(runs))
+    assert "<svg" in curves({"a": runs, "b": [run([0, 1], [2, 1])]}, "step", 1.0, "said")
+    assert "<svg" in profile({"a": runs}, "step", 1.0, True, 2.0, "said again")
+
+
+def test_the_profile_rises_at_each_run_that_comes_to_the_target_and_misses_stay_away():
+    runs = [
+        run([0, 10, 20], [1, 0, 0]),
+        run([0, 10, 20], [1, 1, 0]),
+        run([0, 10, 20], [1, 1, 1]),
+        run([], [], True),
+    ]
+    at, share = steps(runs, 0.5, True, 20)
+    assert list(at) == [0, 5, 15, 20]
+    assert list(share) == [0, 0.25, 0.5, 0.5]
+
+
+def test_a_metric_that_is_to_rise_has_its_profile_the_other_way_round():
+    at, _ = steps([run([0, 10], [0.0, 1.0])], 0.5, False, 20)
+    assert list(at) == [0, 5, 20]
+
+
+def test_strategies_are_told_apart_by_colour_and_then_by_line():
+    assert len({tone(place) for place in range(2 * len(TONES))}) == 2 * len(TONES)
+    assert "&lt;b&gt;" in legend(["<b>"])

@@ -1,0 +1,169 @@
+"""The report's section of evidence and the explanation: all choices, their costs, their pictures."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steepest import report
+from steepest.evidence import Evidence
+from steepest.report import measured
+from steepest.report.measured import KINDS
+
+RATES = [1e-5 * 3**n for n in range(10)]
+PICTURES: dict[str, dict[str, Any]] = {
+    "range": {
+        "kind": "range",
+        "lines": [
+            {"name": "adamw", "x": RATES, "y": [2.3, 2.3, 2.2, 2.0, 1.5, 1.1, 0.9, 3.0, 80.0, math.inf]},
+            {"name": "nesterov", "x": RATES, "y": [2.3, 2.29, 2.25, 2.2, 2.1, 1.8, 1.4, 1.2, 1.3, 9.0]},
+        ],
+        "marks": [{"name": "edge of adamw", "x": 0.031}],
+    },
+    "curves": {
+        "kind": "curves",
+        "lines": [
+            {"name": f"arm {n}", "x": [15, 30, 60], "y": [1.2 + n / 9, 0.9 + n / 9, 0.7 + n / 9]}
+            for n in range(9)
+        ],
+        "chosen": "arm 0",
+    },
+    "noise": {
+        "kind": "noise",
+        "lines": [
+            {
+                "name": "critical batch",
+                "x": [30, 60, 90],
+                "y": [700, 850, 910],
+                "low": [300, 500, 610],
+                "high": [2500, 1700, 1480],
+            }
+        ],
+    },
+    "throughput": {
+        "kind": "throughput",
+        "lines": [{"name": "measured", "x": [16, 32, 64, 128, 256], "y": [900, 1700, 3000, 4400, 5200]}],
+        "marks": [{"name": "chosen", "x": 128}],
+    },
+}
+
+
+def chosen(kind: str, **more: Any) -> Evidence:
+    tried = [{"arm": "adamw 0.001", "loss": 0.521, "interval": [0.5, 0.54]}, {"arm": "sgd 0.1", "loss": 0.6}]
+    found = Evidence("lr", 0.0031, "beat 1e-3", tried, 2.5, (0.013, 0.029), 300, 90, PICTURES[kind])
+    return Evidence(**vars(found) | more)
+
+
+def page_of(folder: Path, *found: Evidence) -> str:
+    (folder / "evidence.jsonl").write_text("".join(one.to_json() + "\n" for one in found))
+    return report.write(folder).read_text("utf-8")
+
+
+def words_of(page: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+
+
+def test_the_table_tells_all_choices_and_what_they_cost(run_folder: Path) -> None:
+    told = words_of(page_of(run_folder, chosen("range"), chosen("noise", choice="batch_size", decided=128)))
+    assert "choice decided 95 % interval tried time gradients reused" in told
+    assert "lr 3.1e-3 [0.013, 0.029] 2 2.5 s 300 90" in told
+    assert "batch_size 128 [0.013, 0.029] 2 2.5 s 300 90" in told
+    assert "all 5.0 s 600 180" in told
+    assert "300 gradient evaluations, 90 of them reused" in told
+    assert "adamw 0.001 0.521 [0.5, 0.54]" in told
+
+
+def test_columns_that_tell_nothing_are_left_out(run_folder: Path) -> None:
+    told = words_of(page_of(run_folder, Evidence("split", "random", "a share of the rows")))
+    assert "choice decided split random" in told
+    assert "gradients" not in told
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_picture_is_drawn(run_folder: Path, kind: str) -> None:
+    bare = page_of(run_folder, chosen(kind, picture=None))
+    page = page_of(run_folder, chosen(kind))
+    assert page.count("<svg") == bare.count("<svg") + 1
+    told = words_of(page)
+    assert KINDS[kind].said in told
+    assert KINDS[kind].x in told
+    assert KINDS[kind].y in told
+    assert all(line["name"] in told for line in PICTURES[kind]["lines"])
+    assert all(mark["name"] in told for mark in PICTURES[kind].get("marks", ()))
+    assert "nan" not in page.lower().replace("nano", "")
+    assert page == page_of(run_folder, chosen(kind))
+
+
+def test_a_curve_that_is_chosen_is_told_and_drawn_wider(run_folder: Path) -> None:
+    page = page_of(run_folder, chosen("curves"))
+    assert "arm 0 (chosen)" in words_of(page)
+    assert page.count("stroke-width: 2.4") == 1
+    assert page.count("border-top-style:dashed") == 2, "more curves than colours"
+
+
+def test_a_picture_has_words_of_its_own(run_folder: Path) -> None:
+    own = PICTURES["noise"] | {"x": "tokens $x$ \x00", "y": "price", "said": "what it costs"}
+    told = words_of(page_of(run_folder, chosen("noise", picture=own)))
+    assert "tokens $x$" in told
+    assert "price" in told
+    assert "what it costs" in told
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        3,
+        {},
+        {"kind": "pie"},
+        {"kind": ["range"]},
+        {"kind": "range", "lines": 3},
+        {"kind": "range", "lines": [3, None, {}, {"x": [1], "y": ["a"]}]},
+        {"kind": "range", "lines": [{"name": 1, "x": [1, 2], "y": [None, True]}]},
+        {"kind": "curves", "lines": [{"name": "a", "x": [1], "y": [math.nan]}], "marks": [3, {"x": "a"}]},
+        {"kind": "curves", "lines": [{"name": "a", "x": [1, 2], "y": [1]}], "chosen": ["a"]},
+        {"kind": "noise", "lines": [{"name": "a", "x": [1, 2], "y": [1, 2], "low": [1], "high": "b"}]},
+        {"kind": "range", "lines": [{"name": "a", "x": [0, -1], "y": [0, 10**400]}]},
+        {
+            "kind": "noise",
+            "lines": [{"name": "a", "x": [1, 2], "y": [1, 2], "low": [0, 0], "high": [math.inf] * 2}],
+        },
+    ],
+)
+def test_a_picture_of_another_shape_is_borne(run_folder: Path, picture: Any) -> None:
+    assert "lr → 0.0031" in words_of(page_of(run_folder, chosen("range", picture=picture)))
+
+
+def test_a_range_test_is_seen_up_to_a_little_above_its_start() -> None:
+    curves = measured._curves(PICTURES["range"]["lines"])
+    low, high = measured._view(curves)
+    assert 0.5 < low < 0.9
+    assert 2.3 < high < 4
+
+
+def test_the_explanation_tells_what_was_tried_measured_and_paid(run_folder: Path) -> None:
+    page_of(run_folder, chosen("range"), Evidence("split", "random", "a share of the rows"))
+    told = report.explain(run_folder)
+    assert told.startswith("digits: finished after 120 steps and 3.1 s. ")
+    assert "lr: 3.1e-3" in told
+    assert "  tried    adamw 0.001, loss 0.521, [0.5, 0.54]" in told
+    assert "  why      beat 1e-3" in told
+    assert "[0.013, 0.029] (95 %)" in told
+    assert "2.5 s, 300 gradient evaluations, 90 of them trained what was trained further" in told
+    assert "split: random" in told
+    whole = "2.5 s and 300 gradient evaluations, 90.9 % of all that were made; 90 of these were kept."
+    assert whole in told.replace("\n", " ")
+    assert max(map(len, told.splitlines())) <= 100
+
+
+def test_what_was_left_open_is_named(run_folder: Path) -> None:
+    (run_folder / "recipe.toml").write_text('format = 1\ndata = "digits"\nlr = "auto"\nrule = "auto"\n')
+    assert "Left open, to be measured: rule, lr." in report.explain(run_folder)
+
+
+@pytest.mark.parametrize("line", [{"choice": None}, {"candidates": [1, {"a": [2]}], "seconds": "4"}])
+def test_an_explanation_bears_lines_of_the_wrong_kind(run_folder: Path, line: dict) -> None:
+    (run_folder / "evidence.jsonl").write_text(json.dumps(line) + "\n")
+    assert report.explain(run_folder).startswith("digits: finished")

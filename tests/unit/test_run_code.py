@@ -1,0 +1,307 @@
+"""`run.code()`: a program of plain PyTorch that does what the run did, held to that by being run."""
+
+import json
+import re
+import statistics
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+import steepest as st
+from steepest import rules, schedule
+from steepest.errors import UserError
+from steepest.program import write
+from steepest.program.course import CURVES, lines_of
+from steepest.program.facts import Facts
+from steepest.program.network import written
+from steepest.recipe import Recipe
+from steepest.schedule import FALLING, RISING
+from steepest.train import settled
+from steepest.train.given import Given
+
+X, Y = (np.asarray(part) for part in load_digits(return_X_y=True))
+ROWS = {
+    "data": (X[:600].astype(np.float32) / 16, Y[:600]),
+    "val": (X[600:900].astype(np.float32) / 16, Y[600:900]),
+}
+SMALL: dict[str, Any] = {"model": "mlp", "hidden": [16], "test": 0, "num_threads": 1}
+STEPS = 6
+
+
+@pytest.fixture
+def fitted(tmp_path: Path) -> Any:
+    """A function that trains in the temporary folder: settings → run."""
+
+    def make(**settings: Any) -> st.Run:
+        given = SMALL | ROWS | settings
+        return st.fit(given.pop("data"), out=tmp_path / "run", **given)
+
+    return make
+
+
+def saved(run: st.Run, **objects: Any) -> Path:
+    """The rows and the program of a run, as files side by side; where the program lies."""
+    folder = run.folder.parent
+    torch.save(run.tensors(**objects), folder / "data.pt")
+    (folder / "train.py").write_text(run.code())
+    return folder / "train.py"
+
+
+def told(program: Path) -> float:
+    """What the program says when it is run, in a process of its own."""
+    command = [sys.executable, program.name]
+    done = subprocess.run(command, cwd=program.parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout.splitlines()[-1].split()[-1])
+
+
+def executed(code: str) -> dict[str, Any]:
+    """The definitions of a program."""
+    names: dict[str, Any] = {"__name__": "program"}
+    exec(compile(code, "train.py", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"rule": "sgd", "lr": 0.1, "schedule": "cosine", "warmup": "2 steps", "clip_norm": 0.1},
+        {"rule": "nesterov", "lr": 0.05, "schedule": "linear", "weight_decay": 0.1, "accumulate": 4},
+        {"rule": "muon", "lr": 0.02, "schedule": "wsd", "hidden": [16, 12], "weight_decay": 0.1},
+        {"rule": "lion", "lr": 1e-3, "l2": 0.01, "l1": 0.001, "clip_value": 0.01},
+        {
+            "rule": "adamw",
+            "lr": 0.01,
+            "lr_scale": {"1.*": 0.1},
+            "label_smoothing": 0.1,
+            "clip_adaptive": 0.01,
+        },
+        {"rule": "nadamwsimple", "lr": 0.01, "hyper": {"beta1": 0.8}, "loss": "focal", "average": 0.9},
+        {"rule": "schedulefreeadamw", "lr": 0.01},
+        {"class_weight": "balanced", "init": "kaiming", "freeze": ["1.bias"]},
+        {"class_weight": [1.0, 2.0] * 5, "schedule": "one_cycle", "precision": "bf16"},
+        {"model": "cnn", "data": (ROWS["data"][0].reshape(-1, 1, 8, 8), Y[:600]), "val": 0.2},
+        {"task": "regression", "loss": "huber", "data": (X[:600, 5:], X[:600, 3]), "val": 0.2, "lr": 1e-3},
+        {"val": 0, "monitor": "train/loss"},
+    ],
+    ids=lambda settings: " ".join(map(str, settings.keys())) or "default",
+)
+def test_on_all_rows_at_once_it_gives_the_same_loss(fitted: Any, settings: dict[str, Any]) -> None:
+    """Without an order of examples there is no chance left but the start, which the program has."""
+    run = fitted(**{"budget": f"{STEPS} steps", "batch_size": "full"} | settings)
+    objects = {name: settings.get(name, ROWS[name]) for name in ("data", "val")}
+    program = saved(run, **{name: part for name, part in objects.items() if isinstance(part, tuple)})
+    loss = executed(program.read_text())["main"](program.with_name("data.pt"))
+    ours = (
+        min(run.history["val/loss"]) if "val/loss" in run.history.columns else run.history["train/loss"][-1]
+    )
+    eps = torch.finfo(torch.bfloat16 if settings.get("precision") == "bf16" else torch.float32).eps
+    assert loss == pytest.approx(ours, rel=STEPS * np.sqrt(600) * eps)
+
+
+def test_in_a_process_of_its_own_it_agrees_within_the_spread_of_seeds(fitted: Any, tmp_path: Path) -> None:
+    settings = {"budget": "6 epochs", "rule": "lion", "lr": 2e-3, "schedule": "cosine", "clip_norm": 1.0}
+    runs = [
+        st.fit(ROWS["data"], val=ROWS["val"], out=tmp_path / f"run{seed}", seed=seed, **SMALL, **settings)
+        for seed in range(5)
+    ]
+    ours = [min(run.history["val/loss"]) for run in runs]
+    program = saved(runs[0], **ROWS)
+    theirs = []
+    for seed in range(5):
+        program.write_text(re.sub(r"^SEED = \d+", f"SEED = {seed}", runs[0].code(), flags=re.M))
+        theirs.append(told(program))
+    spread = np.hypot(statistics.stdev(ours), statistics.stdev(theirs)) / np.sqrt(5)
+    assert statistics.mean(theirs) == pytest.approx(statistics.mean(ours), abs=3 * spread)
+    assert len(set(theirs)) == 5
+
+
+def facts(rule: str, **settings: Any) -> Facts:
+    recipe = Recipe.of({"data": "digits", "rule": rule, "model": "mlp", "hidden": [6, 5]} | settings)
+    recipe = recipe.model_copy(update={"loss": "mse", "schedule": "constant"})
+    return Facts("small", recipe, {}, (7,), 3, None, None, steps=5, per_epoch=5)
+
+
+def plain(kind: type[rules.RULES[0]]) -> bool:  # type: ignore[valid-type]
+    return not kind.ascent and not kind.reads
+
+
+@pytest.mark.parametrize("kind", [*filter(plain, rules.RULES)], ids=lambda kind: kind.__name__)
+def test_every_rule_moves_as_ours_does(kind: type[Any]) -> None:
+    """Five updates in float64 from the same weights on the same batches: equal to rounding."""
+    own = {"weight_decay": 0.1} if "weight_decay" in kind.__dataclass_fields__ else {}
+    about = facts(kind.__name__.lower(), **own)
+    program = executed(write(about))
+    theirs = program["build_model"]().double()
+    ours = program["build_model"]().double()
+    ours.load_state_dict(theirs.state_dict())
+    optimizers = program["build_optimizers"](theirs)
+    optimizer = settled.optimizer_of(about.recipe, Given(), ours, 5, 5)
+    draw = torch.Generator().manual_seed(0)
+    for step in range(1, 6):
+        batch = [torch.randn(9, size, generator=draw, dtype=torch.float64) for size in (7, 3)]
+        program["update"](theirs, optimizers, batch, step)
+        optimizer.zero_grad()
+        nn.functional.mse_loss(ours(batch[0]), batch[1]).backward()
+        optimizer.step()
+    # torch keeps the product of NAdam's momenta in float32: the rate is as exact as that.
+    eps = torch.finfo(torch.float64).eps
+    eps = program["LR"] * torch.finfo(torch.float32).eps if kind in (rules.NAdam, rules.NAdamW) else eps
+    with torch.no_grad():
+        for w, other in zip(theirs.parameters(), ours.parameters(), strict=True):
+            assert float((w - other).abs().max()) <= 5 * 8 * eps * max(1.0, float(w.abs().max()))
+
+
+def test_rules_that_torch_has_are_torchs_and_short_ones_are_written_out() -> None:
+    assert "torch.optim.AdamW(" in write(facts("adamw"))
+    assert "class Lion(torch.optim.Optimizer)" in write(facts("lion"))
+    ours = [k for k in rules.RULES if plain(k) and "steepest.torch" in write(facts(k.__name__.lower()))]
+    assert len(ours) < len(rules.RULES) / 2
+    assert "its optimizer is steepest's" in write(facts("soap"))
+
+
+def test_a_rule_of_several_passes_is_refused() -> None:
+    with pytest.raises(UserError, match="several passes"):
+        write(facts("sam+sgd"))
+
+
+@pytest.mark.parametrize("name", [*FALLING, *RISING])
+@pytest.mark.parametrize("warmup", [0, 7])
+def test_the_course_of_the_rate_is_that_of_the_schedule(name: str, warmup: int) -> None:
+    curve = schedule.named(name, 1.0, 60, warmup)
+    body = "\n".join(f"    {line}" for line in lines_of(curve).splitlines())
+    names: dict[str, Any] = {}
+    exec(f"import math\ndef rate(step):\n{body}", names)
+    for step in range(1, 70):
+        assert names["rate"](step) == pytest.approx(curve(step), rel=1e-12, abs=1e-12), step
+
+
+def test_every_curve_that_a_name_makes_has_its_lines() -> None:
+    made = {type(schedule.named(n, 1.0, 60, w)) for n in (*FALLING, *RISING) for w in (0, 7)}
+    assert made <= set(CURVES)
+
+
+def test_what_a_search_has_chosen_is_what_is_written(fitted: Any) -> None:
+    run = fitted(budget="20 steps", lr=0.5)
+    (run.folder / "search").mkdir()
+    chosen = {"rule": "nesterov", "lr": 0.25, "weight_decay": 0.0, "hyper": {"momentum": 0.8}}
+    course = {"warmup": 2, "begin": 5, "batch_size": 32, "clip_norm": 3.5}
+    (run.folder / "search" / "chosen.json").write_text(json.dumps(chosen | course))
+    assert run.chosen["lr"] == 0.25
+    program = executed(run.code())
+    assert (program["LR"], program["BATCH_SIZE"], program["CLIP_NORM"]) == (0.25, 32, 3.5)
+    assert [program["rate"](step) for step in (1, 2, 5, 6, 20, 21)] == [0.5, 1.0, 1.0, 1.0, 1 / 15, 0.0]
+    (optimizer,) = program["build_optimizers"](program["build_model"]())
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert optimizer.defaults["momentum"] == 0.8
+    assert optimizer.defaults["nesterov"]
+
+
+def test_a_schedule_that_was_given_stays_beside_what_was_chosen(fitted: Any) -> None:
+    run = fitted(budget="20 steps", schedule="cosine", warmup="4 steps")
+    (run.folder / "search").mkdir()
+    (run.folder / "search" / "chosen.json").write_text('{"lr": 0.25, "warmup": null, "begin": null}')
+    program = executed(run.code())
+    curve = schedule.named("cosine", 1.0, 20, 4)
+    assert [program["rate"](step) for step in range(1, 21)] == pytest.approx([curve(n) for n in range(1, 21)])
+
+
+def test_batches_that_vary_are_said_to_be_of_one_size(fitted: Any) -> None:
+    code = fitted(budget="2 epochs", batch_size="growing 16 to 64", schedule="linear").code()
+    assert "batches are of 16 throughout, the run's were 'growing 16 to 64'" in code
+    assert executed(code)["BATCH_SIZE"] == 16
+
+
+def test_where_nothing_was_searched_nothing_is_chosen(fitted: Any) -> None:
+    assert fitted(budget="2 steps").chosen == {}
+
+
+def test_the_plateau_is_gone_back_from_as_in_the_run(fitted: Any) -> None:
+    settings = {"lr": 3.0, "rule": "sgd", "patience": 2, "max_decays": 1, "budget": "40 steps"}
+    run = fitted(**settings, batch_size="full", min_delta=0.01)
+    program = saved(run, **ROWS)
+    names, rates = executed(program.read_text()), []
+    update = names["update"]
+
+    def watched(model: Any, optimizers: Any, batch: Any, step: int, factor: float) -> float:
+        rates.append(factor)
+        return update(model, optimizers, batch, step, factor)
+
+    names["update"] = watched
+    names["main"](program.with_name("data.pt"))
+    assert len(rates) == run.steps
+    assert rates == pytest.approx([*run.history["factor"]])
+
+
+def test_objects_are_left_to_fill_in_and_stacks_written_out(fitted: Any) -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x)
+
+    run = fitted(model=Own(), budget="2 steps", loss=lambda o, t: nn.functional.cross_entropy(o, t))
+    program = executed(run.code())
+    for name, arguments in {"build_model": (), "loss_of": (None, None)}.items():
+        with pytest.raises(SystemExit, match="fill in"):
+            program[name](*arguments)
+    assert "fill in" in program["__doc__"]
+
+
+def test_a_stack_of_torchs_layers_is_written_out(fitted: Any) -> None:
+    net = nn.Sequential(nn.Linear(64, 12), nn.Sequential(nn.LayerNorm(12), nn.GELU()), nn.Linear(12, 10))
+    run = fitted(model=net, budget="2 steps")
+    again = executed(st.Run(run.folder, model=net).code())["build_model"]()
+    assert repr(again) == repr(net)
+    assert written(nn.Sequential(nn.Linear(2, 2), nn.MultiheadAttention(4, 2))) == ""
+
+
+def test_several_inputs_come_by_name(tmp_path: Path) -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 10)
+
+        def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+            return self.layer(torch.cat([left, right], 1))
+
+    x, y = ROWS["data"]
+    data = ({"left": x[:, :32], "right": x[:, 32:]}, y)
+    net = Pair()
+    run = st.fit(data, model=net, val=0.2, test=0, budget="5 steps", batch_size="full", out=tmp_path / "run")
+    program = saved(run, data=data)
+    names = executed(program.read_text())
+    names["build_model"] = Pair
+    assert np.isfinite(names["main"](program.with_name("data.pt")))
+
+
+def test_rows_come_as_the_run_prepared_them(fitted: Any) -> None:
+    run = fitted(budget="1 steps", val=0.2)
+    rows = run.tensors(data=ROWS["data"])
+    assert {name: len(part[1]) for name, part in rows.items()} == {"train": 480, "val": 120}
+    again = st.Run(run.folder).tensors(data=ROWS["data"])
+    assert all(torch.equal(a, b) for a, b in zip(chain(*rows.values()), chain(*again.values()), strict=True))
+
+
+def test_a_run_that_has_not_come_far_enough_says_so(fitted: Any) -> None:
+    run = fitted(budget="2 steps")
+    recipe = run.folder / "recipe.toml"
+    text = recipe.read_text()
+    recipe.write_text(re.sub(r"^lr = \S+", 'lr = "auto"', text, flags=re.M))
+    with pytest.raises(UserError, match="Nothing is chosen yet for lr"):
+        run.code()
+    recipe.write_text(text)
+    (run.folder / "metrics.csv").unlink()
+    with pytest.raises(UserError, match="no evaluation yet"):
+        run.code()

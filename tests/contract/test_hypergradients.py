@@ -355,7 +355,9 @@ def test_memory_is_flat_over_steps() -> None:
         optimizer.step(gradients=gradients)
         if t == 10:
             early = held()
-    assert held() == early
+    number, size = held()
+    assert number <= early[0]  # tests before this one may have left some behind that go meanwhile
+    assert size <= early[1]
 
 
 def test_complex_weights_count_as_pairs() -> None:

@@ -39,10 +39,10 @@ def fit(
         str | None, typer.Option(help="Share or file that is looked at once, at the end.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="linear, mlp, cnn or package.module:function.")] = None,
-    rule: Annotated[str | None, typer.Option(help="Update rule: adamw, sgd, lion, …")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    batch_size: Annotated[str | None, typer.Option(help="Examples of one update, or full.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="plateau, constant, cosine, one_cycle, …")] = None,
+    rule: Annotated[str | None, typer.Option(help="Update rule: adamw, sgd, lion, …, or auto.")] = None,
+    lr: Annotated[str | None, typer.Option(help="Learning rate, or auto.")] = None,
+    batch_size: Annotated[str | None, typer.Option(help="Examples of one update, full, or auto.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="plateau, constant, cosine, …, or auto.")] = None,
     seed: Annotated[int | None, typer.Option(help="Origin of every random number.")] = None,
     set_: Settings = None,
 ) -> None:
@@ -50,9 +50,9 @@ def fit(
     from steepest.recipe import parse_value
     from steepest.verbs.fit import fit as run_fit
 
-    texts = {"val": val, "test": test, "batch_size": batch_size}
+    texts = {"val": val, "test": test, "lr": lr, "batch_size": batch_size}
     settings: dict[str, Any] = {key: parse_value(text) for key, text in texts.items() if text is not None}
-    plain = {"budget": budget, "model": model, "rule": rule, "lr": lr, "schedule": schedule, "seed": seed}
+    plain = {"budget": budget, "model": model, "rule": rule, "schedule": schedule, "seed": seed}
     settings |= {key: value for key, value in plain.items() if value is not None}
     if target is not None:
         settings["target"] = target.split(",") if "," in target else target

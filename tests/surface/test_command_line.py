@@ -1,5 +1,7 @@
 """The verbs of the command line; a change here is a change to people's scripts."""
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
@@ -29,3 +31,13 @@ def test_without_a_verb_the_help_is_shown() -> None:
 
 def test_an_unknown_verb_is_the_users_mistake() -> None:
     assert CliRunner().invoke(app, ["fitt", "digits"]).exit_code == 2
+
+
+@pytest.mark.parametrize("flag", ["--rule", "--lr", "--batch-size", "--schedule"])
+def test_a_choice_can_be_left_to_measurement(
+    flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["fit", "iris", flag, "auto", "--budget", "20 steps"])
+    assert done.exit_code == 0, done.output
+    assert f"measured first: {flag.removeprefix('--').replace('-', '_')}, within" in done.output

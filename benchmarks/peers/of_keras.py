@@ -139,6 +139,7 @@ PEERS = [
         lambda _, h: optimizers.Ftrl(
             h.lr, learning_rate_power=-h.power, initial_accumulator_value=h.initial,
             l1_regularization_strength=h.l1, l2_regularization_strength=h.l2, beta=h.beta,
+            l2_shrinkage_regularization_strength=h.l2_shrinkage,
         ),
     ),
     Peer("lion", "keras.Lion", lambda _, h: optimizers.Lion(**base(h), beta_1=h.beta1, beta_2=h.beta2)),

@@ -192,3 +192,16 @@ def test_lookahead_is_that_of_pytorch_optimizer() -> None:
     found, _ = ours(wrap.lookahead(rules.Adam(lr=0.01), every=6, share=0.3))
     for one, other in zip(found, path, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=10 * STEPS * EPS)
+
+
+@pytest.mark.parametrize("way", ["reset", "pullback"])
+def test_and_so_is_what_it_does_with_momentum(way: Any) -> None:
+    theirs = library("pytorch_optimizer").Lookahead
+    path, _ = of_torch(
+        lambda weights: theirs(
+            torch.optim.SGD(weights, lr=0.01, momentum=0.9), k=6, alpha=0.3, pullback_momentum=way
+        )
+    )
+    found, _ = ours(wrap.lookahead(rules.Momentum(lr=0.01), every=6, share=0.3, momentum=way))
+    for one, other in zip(found, path, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=10 * STEPS * EPS)

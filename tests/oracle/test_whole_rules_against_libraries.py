@@ -14,6 +14,7 @@ import torch
 from steepest import rules
 from steepest.engine import on_numpy
 from steepest.engine.on_numpy import NUMPY
+from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.rules import kronecker
 
 EPS = np.finfo(np.float64).eps
@@ -302,3 +303,32 @@ def test_adam_mini_is_kozistrs(name: str, blocks: int) -> None:
 
     rule = rules.AdamMini(lr=0.03, beta1=0.8, beta2=0.9, weight_decay=0.1, blocks=blocks)
     agree(rule, make, (6, 6), SINGLE)
+
+
+def banana(ws: list[torch.nn.Parameter]) -> torch.Tensor:
+    return torch.stack([((1 - w[:-1]) ** 2).sum() + 5 * ((w[1:] - w[:-1] ** 2) ** 2).sum() for w in ws]).sum()
+
+
+def descended(make: Callable[[Any], Any]) -> list[np.ndarray]:
+    draw, path = torch.Generator().manual_seed(0), []
+    ws = [torch.nn.Parameter(0.3 * torch.randn(n, generator=draw, dtype=torch.float64)) for n in (7, 12)]
+    optimizer = make(ws)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = banana(ws)
+        loss.backward()
+        return loss
+
+    for _ in range(STEPS):
+        optimizer.step(closure)
+        path.append(torch.cat([w.detach() for w in ws]).numpy())
+    return path
+
+
+def test_lbfgs_is_torchs_without_a_search() -> None:
+    """Two weights in one Hessian, more steps than pairs, some without curvature; on a path that bends."""
+    exact = {"max_iter": 1, "history_size": 10, "tolerance_grad": 0, "tolerance_change": 0}
+    found = descended(lambda ws: RuleOptimizer(ws, rules.LBFGS(lr=0.8)))
+    theirs = descended(lambda ws: torch.optim.LBFGS(ws, lr=0.8, **exact))
+    np.testing.assert_allclose(found, theirs, rtol=0, atol=1e4 * STEPS * EPS)

@@ -82,6 +82,23 @@ def test_a_wrapper_follows_its_paper(wrapper: str, name: str) -> None:
     agree(make(rule), path, ships=wrapper in SHIPPING)
 
 
+STEPPED = {
+    "adamw": wrapped.step_of_adam,
+    "momentum": wrapped.step_of_momentum,
+    "lion": wrapped.step_of_lion,
+}
+
+
+@pytest.mark.parametrize("name", INSIDE)
+@pytest.mark.parametrize("way", ["reset", "pullback"])
+def test_momentum_where_lookahead_meets(way: Any, name: str) -> None:
+    rule, _, own = INSIDE[name]
+    ahead = {"every": 4, "share": 0.3}
+    step = partial(STEPPED[name], **own)
+    path = partial(wrapped.lookahead_with_momentum, step=step, weight_decay=rule.weight_decay, way=way)
+    agree(wrap.lookahead(rule, momentum=way, **ahead), partial(path, **ahead))
+
+
 @pytest.mark.parametrize("name", INSIDE)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_decay(kind: str, name: str) -> None:

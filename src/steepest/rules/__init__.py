@@ -28,9 +28,10 @@ from steepest.rules.kl_shampoo import KLShampoo
 from steepest.rules.kron import Kron
 from steepest.rules.laprop import LaProp
 from steepest.rules.lars import LAMB, LARS
+from steepest.rules.lbfgs import LBFGS
 from steepest.rules.lion import Lion
 from steepest.rules.madgrad import MADGRAD
-from steepest.rules.mars import MARS
+from steepest.rules.mars import MARS, MARSExact
 from steepest.rules.muon import Muon, MuonMatched, MuonSpectral
 from steepest.rules.nadam import NAdam, NAdamSimple, NAdamTF, NAdamW, NAdamWSimple
 from steepest.rules.normuon import AdaMuon, NorMuon
@@ -107,6 +108,7 @@ RULES: tuple[type[Rule], ...] = (
     AdEMAMix,
     QHAdam,
     MARS,
+    MARSExact,
     StableAdamW,
     NovoGrad,
     MADGRAD,
@@ -145,6 +147,7 @@ RULES: tuple[type[Rule], ...] = (
     GaLore,
     Fira,
     Apollo,
+    LBFGS,
 )
 
 

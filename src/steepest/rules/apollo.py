@@ -42,6 +42,7 @@ class Apollo(Rule):
     seed: int = 0
 
     slots = ("m", "v", "p", "n")
+    momenta = ("m",)
     whole = True
     follow = staticmethod(descend_and_decay)
 

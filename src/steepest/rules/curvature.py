@@ -72,6 +72,7 @@ class SophiaH(Rule):
     slots = ("m", "h")
     reads = ("d",)
     signed = ("m", "h")
+    momenta = ("m",)
     follow = staticmethod(descend_and_decay)
     quantities: ClassVar = {
         "clip": CLIP,

@@ -46,6 +46,7 @@ class GaLore(Rule):
     every: int = 200
 
     slots = ("m", "v", "p")
+    momenta = ("m",)
     whole = True
     follow = staticmethod(descend_and_decay)
 
@@ -90,6 +91,7 @@ class Fira(Rule):
     every: int = 200
 
     slots = ("m", "v", "p", "n")
+    momenta = ("m",)
     whole = True
     follow = staticmethod(descend_and_decay)
 

@@ -84,6 +84,7 @@ class RMSpropCentered(_MeanSquare):
 
     slots = ("v", "m")
     signed = ("m",)
+    momenta = ()
     couple = staticmethod(coupled)
 
     @staticmethod
@@ -106,6 +107,7 @@ class RMSpropCenteredMomentum(_MeanSquare):
 
     slots = ("v", "m", "b")
     signed = ("m", "b")
+    momenta = ("b",)
     couple = staticmethod(coupled)
 
     @staticmethod
@@ -165,6 +167,7 @@ class RMSpropTFCentered(_MeanSquare):
 
     slots = ("v", "m", "b")
     signed = ("m", "b")
+    momenta = ("b",)
     follow = staticmethod(depart_and_decay)
 
     def init(self, xp: Any, w: Any) -> tuple[Any, ...]:

@@ -1,12 +1,13 @@
 """Wrappers: functions from a rule to a rule, whose hyperparameters lie beside those of the rule within."""
 
 from steepest.wrap.ascents import asam, sam
-from steepest.wrap.averages import averaged, lookahead
+from steepest.wrap.averages import averaged
 from steepest.wrap.decay import decayed
 from steepest.wrap.filters import grokfast, grokfast_window
 from steepest.wrap.free import schedule_free
 from steepest.wrap.making import WRAPPERS, layers, within
 from steepest.wrap.masks import cautious, cautious_clamped, trust_ratio
+from steepest.wrap.slow import lookahead
 
 FUNCTIONS = (
     "cautious",

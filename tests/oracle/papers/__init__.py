@@ -17,6 +17,7 @@ from papers import (
     low_rank,
     orthogonal,
     parameter_free,
+    quasi_newton,
     rectified,
 )
 from papers.paper import Paper
@@ -34,6 +35,7 @@ MODULES = (
     orthogonal,
     kronecker,
     low_rank,
+    quasi_newton,
 )
 PAPERS: dict[str, Paper] = {paper.rule: paper for module in MODULES for paper in module.PAPERS}
 """Every rule by its name in the registry."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from math import log, sqrt
 
@@ -115,6 +115,24 @@ def mars(
         yield w
 
 
+def mars_exact(
+    w: Array, gradient: Gradient, lr: Rate, reading: Callable[[int], Array], *, beta1: float, beta2: float,
+    eps: float, gamma: float, weight_decay: float,
+) -> Iterator[Array]:  # fmt: skip
+    """The same as it stands; the gradient of the batch of now at the last weights is read."""
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t in count(1):
+        c = gradient(w, t)
+        if t > 1:
+            c = c + gamma * beta1 / (1 - beta1) * (c - reading(t))
+        c = c / max(1.0, sqrt(float((c**2).sum())))
+        m = beta1 * m + (1 - beta1) * c
+        v = beta2 * v + (1 - beta2) * c**2
+        u = m / (1 - beta1**t) / (np.sqrt(v / (1 - beta2**t)) + eps)
+        w = w - lr(t) * (u + weight_decay * w)
+        yield w
+
+
 def adamc(
     w: Array, gradient: Gradient, lr: Rate, *, beta1: float, beta2: float, eps: float, weight_decay: float,
     peak: float,
@@ -183,6 +201,7 @@ PAPERS = [
     Paper("adopt", adopt, SETTINGS),
     Paper("ademamix", ademamix, {**SETTINGS, "beta3": 0.99, "mix": 3.0, "warmup": 30}),
     Paper("mars", mars, {**SETTINGS, "gamma": 0.05}),
+    Paper("marsexact", mars_exact, {**SETTINGS, "gamma": 0.05}, reads="curvature"),
     Paper("adamc", adamc, {**SETTINGS, "peak": 0.07}),
     Paper("stableadamw", stable_adamw, SETTINGS),
     Paper("novograd", novograd, SETTINGS),

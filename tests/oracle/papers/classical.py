@@ -141,15 +141,18 @@ def asgd(
 
 
 def ftrl(
-    w: Array, gradient: Gradient, lr: Rate, *, power: float, initial: float, l1: float, l2: float, beta: float
-) -> Iterator[Array]:
-    """McMahan et al. 2013, algorithm 1 and section 3.1 (σ₁ + … + σ_t = 1/η_t); power and 2·l2 are Keras's."""
+    w: Array, gradient: Gradient, lr: Rate, *, power: float, initial: float, l1: float, l2: float,
+    beta: float, l2_shrinkage: float,
+) -> Iterator[Array]:  # fmt: skip
+    """McMahan et al. 2013, algorithm 1 and section 3.1 (σ₁ + … + σ_t = 1/η_t); power and 2·l2 are Keras's.
+
+    The shrinkage is TensorFlow's: the gradient of l2_shrinkage·w² is in the sum, and not in the squares."""
     z, squares, before = np.zeros_like(w), np.full_like(w, initial), (initial**power + beta) / lr(1)
     for t in count(1):
         g = gradient(w, t)
         squares = squares + g**2
         inverse = (squares**power + beta) / lr(t)
-        z = z + g - (inverse - before) * w
+        z = z + (g + 2 * l2_shrinkage * w) - (inverse - before) * w
         w = np.where(np.abs(z) <= l1, 0, (np.sign(z) * l1 - z) / (inverse + 2 * l2))
         before = inverse
         yield w
@@ -188,7 +191,12 @@ PAPERS = [
     ),
     Paper("rprop", rprop, {"lr": 0.1, "shrink": 0.4, "grow": 1.3, "shortest": 0.03, "longest": 0.3}),
     Paper("asgd", asgd, {**DECAY, "lambd": 0.05, "power": 0.6, "t0": 20.0}, ships=True),
-    Paper("ftrl", ftrl, {"lr": 0.3, "power": 0.6, "initial": 0.2, "l1": 0.5, "l2": 0.2, "beta": 0.3}),
+    Paper(
+        "ftrl",
+        ftrl,
+        {"lr": 0.3, "power": 0.6, "initial": 0.2, "l1": 0.5, "l2": 0.2, "beta": 0.3},
+        ({"lr": 0.2, "l1": 0.1, "beta": 0.2, "l2_shrinkage": 0.15},),
+    ),
     Paper("signsgd", decoupled(sign_sgd), DECAY),
     Paper("signum", decoupled(signum), {**DECAY, "momentum": 0.8}),
 ]

@@ -78,6 +78,35 @@ def lookahead(
         yield w
 
 
+def lookahead_with_momentum(
+    w: Array, gradient: Gradient, lr: Rate, step: Any, weight_decay: float, every: int, share: float,
+    way: str,
+) -> Iterator[Array]:  # fmt: skip
+    """The same, with momentum reset or pulled back at a meeting; `step` (m, rest, g, t) → (m, rest, u)."""
+    slow, m, rest, slow_m = w, np.zeros_like(w), np.zeros_like(w), np.zeros_like(w)
+    for t in count(1):
+        m, rest, u = step(m, rest, gradient(w, t), t)
+        w = w - lr(t) * (u + weight_decay * w)
+        if t % every == 0:
+            w = slow = share * w + (1 - share) * slow
+            m = slow_m = share * m + (1 - share) * slow_m if way == "pullback" else np.zeros_like(m)
+        yield w
+
+
+def step_of_adam(m: Array, v: Array, g: Array, t: int, *, beta1: float, beta2: float, eps: float) -> Any:
+    m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
+    return m, v, m / (1 - beta1**t) / (np.sqrt(v / (1 - beta2**t)) + eps)
+
+
+def step_of_momentum(b: Array, rest: Array, g: Array, t: int, *, momentum: float, dampening: float) -> Any:
+    b = momentum * b + (1 - dampening) * g
+    return b, rest, b
+
+
+def step_of_lion(m: Array, rest: Array, g: Array, t: int, *, beta1: float, beta2: float) -> Any:
+    return beta2 * m + (1 - beta2) * g, rest, np.sign(beta1 * m + (1 - beta1) * g)
+
+
 def trust_ratio(
     w: Array, gradient: Gradient, lr: Rate, inner: Inner, numbers: Numbers, weight_decay: float, trust: float
 ) -> Iterator[Array]:

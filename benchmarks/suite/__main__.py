@@ -7,6 +7,7 @@ python -m benchmarks.suite targets --jobs 2               ten new seeds of the b
 python -m benchmarks.suite methods --seeds 0-4 --jobs 2   the opponents; --methods "adamw,muon" for some
 python -m benchmarks.suite methods --methods "auto,optuna" --lengths 5,10
 python -m benchmarks.suite grid --seeds 0-4 --jobs 2      the rate chosen alone beside 15 fixed rates
+python -m benchmarks.suite calibrate --jobs 2             what the constants of the choice are set by
 python -m benchmarks.suite score --against "nadamw point" [--picture profile.png]
 
 --only mnist_mlp,letter_mlp+tanh for some workloads. A run that stands in benchmarks/results/suite is skipped.
@@ -22,7 +23,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: one thread a run
 
-from benchmarks.suite import cache, frozen, scores, workloads
+from benchmarks.suite import cache, calibrate, frozen, scores, workloads
 from benchmarks.suite import grid as rates
 from benchmarks.suite.ours import ASIDE, METHODS
 from benchmarks.suite.pool import RATES, SEED, trials
@@ -85,6 +86,12 @@ def grid(options: argparse.Namespace) -> None:
         print(rates.report(options.only, length))
 
 
+def calibrated(options: argparse.Namespace) -> None:
+    """Two rules over a grid of rates, early and whole; then what choices cost that are made early."""
+    calibrate.calibrate(options.only, options.jobs)
+    print(calibrate.report(options.only))
+
+
 def score(options: argparse.Namespace) -> None:
     """The tables, and the picture where it is asked for."""
     for length in options.lengths:
@@ -104,8 +111,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for verb in (prepare, lengths, pool, targets, methods, grid, score):
-        command = commands.add_parser(verb.__name__, help=verb.__doc__)
+    for verb in (prepare, lengths, pool, targets, methods, grid, calibrated, score):
+        name = "calibrate" if verb is calibrated else verb.__name__
+        command = commands.add_parser(name, help=verb.__doc__)
         command.set_defaults(verb=verb)
         command.add_argument("--only", default=core, help="workloads, with commas; the core where left out")
         command.add_argument("--data", type=Path, required=verb is prepare, help="folder of the raw data")

@@ -108,6 +108,8 @@ def at(lr: float, finals: Sequence[float]) -> float:
     left, part = int(place), place - int(place)
     if part == 0.0:
         return finals[left]
+    if not all(map(math.isfinite, finals[left : left + 2])):
+        return math.inf
     logs = math.log(finals[left]), math.log(finals[left + 1])
     return math.exp(logs[0] + part * (logs[1] - logs[0]))
 

@@ -17,13 +17,16 @@ IDENTITY = ("suite", "workload", "method", "trial", "length", "seed")
 
 
 def read(name: str, folder: Path = FOLDER) -> Iterator[dict[str, Any]]:
-    """The records of a file; lines that a kill has torn are passed over."""
-    path = folder / f"{name}.jsonl"
+    """The records of a file; lines that a kill has torn, and runs made twice, are passed over."""
+    path, seen = folder / f"{name}.jsonl", set[tuple[Any, ...]]()
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
-            yield json.loads(line)
+            record = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if (one := identity(record)) not in seen:
+            seen.add(one)
+            yield record
 
 
 def append(name: str, record: dict[str, Any], folder: Path = FOLDER) -> None:

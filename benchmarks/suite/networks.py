@@ -70,17 +70,17 @@ class SpokenLSTM(nn.Module):
         return self.head(self.lstm(x)[0].mean(1))
 
 
-class LetterLSTM(nn.Module):
-    """An LSTM that gives scores of the next letter after each."""
+class LetterRNN(nn.Module):
+    """An Elman network that gives scores of the next letter after each: gradients through it may explode."""
 
     def __init__(self, letters: int, embedded: int, width: int):
         super().__init__()
-        self.letters, self.lstm = nn.Embedding(letters, embedded), nn.LSTM(embedded, width, batch_first=True)
+        self.letters, self.rnn = nn.Embedding(letters, embedded), nn.RNN(embedded, width, batch_first=True)
         self.head = nn.Linear(width, letters)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (batch, context) of letters. Gives (batch, letters, context)."""
-        return self.head(self.lstm(self.letters(x))[0]).transpose(1, 2)
+        return self.head(self.rnn(self.letters(x))[0]).transpose(1, 2)
 
 
 class Block(nn.Module):

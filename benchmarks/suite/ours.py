@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -90,7 +90,8 @@ class Counted:
             cost += self.spent + math.ceil(steepest.Run(self.place).chosen.get("gradients", 0))
         if math.isfinite(now):  # what is not finite was kept from the weights
             self.loss = now
-        if not self.watch(self.model, self.loss, cost):
+        shown = steps.evaluated if steps.averages else nullcontext
+        if not self.watch(self.model, self.loss, cost, shown):
             steps.stop("the suite's budget is used up, or the loss is a hundred times the first")
 
 

@@ -90,7 +90,11 @@ def results(names: Sequence[str], length: float, clock: str) -> Results:
         raise UserError(
             f"There is {what} of length {length:g}. Run `python -m benchmarks.suite methods`, or use --only."
         )
-    return Results(runs, frozen.read()["targets"], names, methods, clock)
+    targets = frozen.read()["targets"]
+    if untold := [name for name in names if name not in targets]:
+        missing = ",".join(untold)
+        raise UserError(f"There are no targets. Run `python -m benchmarks.suite targets --only {missing}`.")
+    return Results(runs, targets, names, methods, clock)
 
 
 def report(names: Sequence[str], against: str, length: float, clock: str, picture: Path | None = None) -> str:
@@ -189,16 +193,33 @@ def _shown(strata: Sequence[np.ndarray], statistic: Callable[[Sequence[np.ndarra
 
 def paired(found: Results, against: str) -> str:
     """Each method against the other by workload: ratio of times to the hard target, paired by seed."""
+    others = [one for one in found.methods if one != against]
+    logs = {one: {name: _logs(found, one, against, name) for name in found.names} for one in others}
+    overall = statistics.holm(
+        [statistics.sign_flip(np.concatenate(list(logs[one].values()))) for one in others]
+    )
     blocks = []
-    for method in (one for one in found.methods if one != against):
-        logs = {name: _logs(found, method, against, name) for name in found.names}
-        corrected = statistics.holm([statistics.sign_flip(one) for one in logs.values()])
-        rows = [["workload", "ratio", "BCa 95 %", "p (Holm)", "n"]]
-        rows += [_line(name, logs[name], p) for name, p in zip(found.names, corrected, strict=True)]
-        every = np.concatenate(list(logs.values()))
-        rows.append(_line("all pairs", every, statistics.sign_flip(every)))
+    for method, p in zip(others, overall, strict=True):
+        rows = [["workload", "ratio", "95 %", "p (Holm)", "n"], *_lines(logs[method]), _all(logs[method], p)]
         blocks.append(f"{method} against {against}, hard target, paired by seed\n" + aligned(rows))
     return "\n\n".join(blocks)
+
+
+def _lines(logs: dict[str, np.ndarray]) -> list[list[str]]:
+    """A row a workload, its p corrected for their number."""
+    corrected = statistics.holm([statistics.sign_flip(one) for one in logs.values()])
+    bounds = [statistics.bca(one) for one in logs.values()]
+    return [
+        _line(name, one, bound, p)
+        for (name, one), bound, p in zip(logs.items(), bounds, corrected, strict=True)
+    ]
+
+
+def _all(logs: dict[str, np.ndarray], p: float) -> list[str]:
+    """The row of all workloads, seeds resampled within each; its p corrected for the number of methods."""
+    strata = list(logs.values())
+    bound = statistics.stratified(strata, lambda drawn: float(np.mean([np.mean(one) for one in drawn])))
+    return _line("all pairs", np.concatenate(strata), bound, p)
 
 
 def _logs(found: Results, method: str, against: str, name: str) -> np.ndarray:
@@ -206,8 +227,8 @@ def _logs(found: Results, method: str, against: str, name: str) -> np.ndarray:
     return np.log(both[:, 0] / both[:, 1])
 
 
-def _line(name: str, logs: np.ndarray, p: float) -> list[str]:
-    low, high = np.exp(statistics.bca(logs))
+def _line(name: str, logs: np.ndarray, bound: tuple[float, float], p: float) -> list[str]:
+    low, high = np.exp(bound)
     return [name, f"{np.exp(logs.mean()):.3f}", f"[{low:.3f}, {high:.3f}]", f"{p:.3f}", str(len(logs))]
 
 

@@ -29,7 +29,7 @@ STEPS = {
     "cifar_resnet8": 300,
     "fsdd_lstm": 600,
     "shakespeare_gpt": 800,
-    "shakespeare_lstm": 700,
+    "shakespeare_rnn": 700,
     "trec_transformer": 500,
     "california_mlp": 3000,
     "letter_mlp": 2000,
@@ -193,8 +193,8 @@ def _gpt(parts: Parts, wide: int) -> nn.Module:
     return networks.GPT(65, sources.CONTEXT, 64 * wide)
 
 
-def _letter_lstm(parts: Parts, wide: int) -> nn.Module:
-    return networks.LetterLSTM(65, 32 * wide, 128 * wide)
+def _letter_rnn(parts: Parts, wide: int) -> nn.Module:
+    return networks.LetterRNN(65, 32 * wide, 192 * wide)
 
 
 def _sentence_transformer(parts: Parts, wide: int) -> nn.Module:
@@ -215,7 +215,7 @@ CORE = (
     _made("cifar_resnet8", "cifar", lambda parts, wide: networks.resnet8(wide), classes, 128, validated=1000),
     _made("fsdd_lstm", "fsdd", lambda parts, wide: networks.SpokenLSTM(40, 96 * wide, 10), classes, 64),
     _made("shakespeare_gpt", "shakespeare", _gpt, classes, 32),
-    _made("shakespeare_lstm", "shakespeare", _letter_lstm, classes, 32),
+    _made("shakespeare_rnn", "shakespeare", _letter_rnn, classes, 32),
     _made("trec_transformer", "trec", _sentence_transformer, classes, 50),
     _made("california_mlp", "california", dense((256, 256, 256), 1, nn.SiLU), squares, 128, validated=3312),
     _made("letter_mlp", "letter", dense((256, 256), 26), classes, 128),

@@ -1,4 +1,4 @@
-"""Which descents race: the default, a point that others found good, and rates below each family's edge."""
+"""Which descents race: the default, and rates of one or more rules, further out where the outermost lead."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ from typing import Any
 from torch import nn
 
 from steepest import rules
-from steepest.choose.constants import BELOW_EDGE, BELOW_EDGES, SAME
+from steepest.choose.constants import AROUND_EDGE, RATES, SAME, STEP
 from steepest.engine.torch.hidden import hidden
 from steepest.errors import UserError
 from steepest.recipe import Recipe
-from steepest.train.settled import rule_of
-
-POINT = {"beta1": 0.9327, "beta2": 0.9955}
-POINT_LR, POINT_DECAY = 1.75e-3, 0.081
-"""The one point of AlgoPerf's self-tuning baseline: as fast there as the best of five tuned ones."""
 
 MUON_SHARE = 0.5
 """Share of the weights that must lie in hidden matrices for a rule of matrices to be worth an arm."""
@@ -51,32 +46,42 @@ def default(recipe: Recipe) -> Arm:
     return Arm(recipe.rule, float(recipe.lr or 0.0), _number(recipe.weight_decay), dict(recipe.hyper))
 
 
-def families(control: Arm, free: bool, model: nn.Module, most: int) -> list[Arm]:
-    """One arm a family, at its own default rate: that of the control first, others where the rule is free."""
+def families(control: Arm, free: bool, model: nn.Module) -> list[Arm]:
+    """One arm a family, at its own default rate: the control first, another where the rule is free."""
     if not free:
         return [control]
-    others = ["nesterov", *(["muon"] if _mostly_matrices(model) else [])]
-    return [control, *map(_usual, others)][:most]
+    return [control, _usual("muonmatched" if _mostly_matrices(model) else "nesterov")]
 
 
-def candidates(
-    control: Arm, edges: Sequence[tuple[Arm, float]], free_rule: bool, free_rate: bool, most: int
-) -> list[Arm]:
-    """The arms in order of priority, the control first, none twice.
+def candidates(control: Arm, bounds: Sequence[tuple[Arm, float]], free_rate: bool, most: int) -> list[Arm]:
+    """The arms to begin with in order of priority, the control first, none twice.
 
-    edges  each family with its edge of divergence, that of the control first"""
+    bounds  each family with its edge of divergence, that of the control first"""
     if not free_rate:  # the rate is a person's: families at that rate
-        arms = [control, *(arm.at(control.lr) for arm, _ in edges)]
-    elif not free_rule:
-        arms = [control, *(control.at(edges[0][1] / part) for part in BELOW_EDGE)]
-    else:
-        arms = [control, _point(), *_below(edges)]
-    return _different(arms)[:most]
+        return _different([control, *(arm.at(control.lr) for arm, _ in bounds)])[:most]
+    ladders = [[arm.at(lowest(arm.lr, edge) * factor) for factor in RATES] for arm, edge in bounds]
+    middle, low, high = zip(*((ladder[1], ladder[0], ladder[2]) for ladder in ladders), strict=True)
+    return _different([control, *middle, *high, *low])[:most]
 
 
-def _below(edges: Sequence[tuple[Arm, float]]) -> list[Arm]:
-    """Rates under each edge, those most often best first, families in turn."""
-    return [arm.at(rate / part) for part in BELOW_EDGES for arm, rate in edges]
+def lowest(usual: float, edge: float) -> float:
+    """The lowest rate that a rule begins with: its default, unless the edge speaks against it."""
+    near, far = AROUND_EDGE
+    return min(max(usual, edge / far), edge / near)
+
+
+def beyond(arms: Sequence[Arm], best: int) -> Arm | None:
+    """The next rate outwards where the best arm is outermost among those of its rule; None: it is not."""
+    rates = sorted(arm.lr for arm in arms if alike(arm, arms[best]))
+    lr = arms[best].lr
+    if len(rates) > 1 and rates[0] < lr < rates[-1]:
+        return None
+    return arms[best].at(lr * STEP if lr == rates[-1] else lr / STEP)
+
+
+def alike(arm: Arm, other: Arm) -> bool:
+    """Whether two arms differ in their rate alone."""
+    return arm.rule == other.rule and arm.hyper == other.hyper
 
 
 def _different(arms: Sequence[Arm]) -> list[Arm]:
@@ -88,7 +93,7 @@ def _different(arms: Sequence[Arm]) -> list[Arm]:
 
 
 def _same(a: Arm, b: Arm) -> bool:
-    return a.rule == b.rule and a.hyper == b.hyper and max(a.lr, b.lr) < SAME * min(a.lr, b.lr)
+    return alike(a, b) and max(a.lr, b.lr) < SAME * min(a.lr, b.lr)
 
 
 def _usual(rule: str) -> Arm:
@@ -96,14 +101,10 @@ def _usual(rule: str) -> Arm:
     return Arm(rule, float(made.lr), _number(getattr(made, "weight_decay", None)))
 
 
-def _point() -> Arm:
-    return Arm("nadamwsimple", POINT_LR, POINT_DECAY, POINT)
-
-
 def _mostly_matrices(model: nn.Module) -> bool:
     trained = {name: w for name, w in model.named_parameters() if w.requires_grad}
     try:
-        found = hidden(model, rules.Muon(), trained)
+        found = hidden(model, rules.MuonMatched(), trained)
     except UserError:  # there is none
         return False
     return sum(trained[name].numel() for name in found) >= MUON_SHARE * sum(
@@ -113,8 +114,3 @@ def _mostly_matrices(model: nn.Module) -> bool:
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) else None
-
-
-def has_decay(recipe: Recipe, given: Any) -> bool:
-    """Whether the rule of a recipe pulls weights towards zero at all."""
-    return hasattr(rule_of(recipe, given), "weight_decay")

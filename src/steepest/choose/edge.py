@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from steepest.choose.constants import BELOW_EDGE, GROWTH
+from steepest.choose.constants import GROWTH, SUGGESTED
 
 FIRST = 5
 """Losses at the start that others are measured against."""
@@ -44,7 +44,7 @@ class Edge:
     @property
     def suggestion(self) -> float:
         """A rate to train with, as far below the edge as what the test has not seen asks for."""
-        return self.rate / BELOW_EDGE[0]
+        return self.rate / SUGGESTED
 
 
 def edge(

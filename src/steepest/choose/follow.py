@@ -9,7 +9,7 @@ from statistics import median
 from steepest.choose import constants
 from steepest.choose.arms import Arm
 from steepest.choose.decay import weight_decay
-from steepest.choose.ledger import Chosen, Search, plain, unmeasured
+from steepest.choose.ledger import Chosen, Search, unmeasured
 from steepest.choose.race import Race
 from steepest.choose.rungs import Standing
 from steepest.choose.stop import stopping
@@ -17,23 +17,32 @@ from steepest.evidence import Evidence
 from steepest.train.settled import rule_of
 
 
-def name(search: Search, race: Race, ranked: Sequence[Standing], index: int) -> None:
-    """Tell rule and rate, with what they were won against."""
+def settled(search: Search, race: Race, ranked: Sequence[Standing], index: int) -> Arm:
+    """The arm that won, at the rate that the race points to; told with what it was won against."""
     arm, step = race.arms[index], race.results[index]["step"]
     own = next(one for one in ranked if one.arm == index)
-    lead = f"alone on the last rung, held-out loss {own.loss:.4g}"
-    if rest := [one for one in ranked if one.arm != index]:
-        behind = f"{rest[0].behind - own.behind:.2g} ± {rest[0].error:.2g}"
-        lead = f"held-out loss {own.loss:.4g}; {race.arms[rest[0].arm].name} is {behind} behind"
-    rows = [
-        {"arm": race.arms[o.arm].name, "loss": plain(o.loss), "behind": plain(o.behind), "kept": o is own}
-        for o in ranked
-    ]
-    why, kept = f"{lead}, after {step} updates each", step
-    for setting in ("rule", "lr"):
+    why, kept = f"{_lead(race, ranked, own)}, after {step} updates each", step
+    rows = [race.row(one, one is own) for one in ranked]
+    if "lr" in search.open and index:
+        arm = arm.at(race.between(index) * (step / race.plan.updates) ** constants.SHRINK)
+        lower = f"; lowered for a run {race.plan.updates / step:.3g} times as long"
+    else:
+        lower = ""
+    for setting, more in (("rule", ""), ("lr", lower)):
         if setting in search.open:
-            search.tell(Evidence(setting, getattr(arm, setting), why, rows, reused=kept))
+            search.tell(Evidence(setting, getattr(arm, setting), why + more, rows, reused=kept))
             kept = 0  # told once: lines are added up
+    return arm
+
+
+def _lead(race: Race, ranked: Sequence[Standing], own: Standing) -> str:
+    """How the winner stands beside the next best."""
+    rest = [one for one in ranked if one is not own]
+    if not rest:
+        return f"alone on the last rung, held-out loss {race.loss(own.arm):.4g}"
+    behind = f"{rest[0].behind - own.behind:.2g} ± {rest[0].error:.2g}"
+    name, other = (race.arms[one.arm].name for one in (own, rest[0]))
+    return f"{name} has a held-out loss of {race.loss(own.arm):.4g}; {other} is {behind} behind"
 
 
 def clip(search: Search, race: Race) -> float | None:
@@ -85,4 +94,15 @@ def _schedule(search: Search, race: Race | None, step: int, updates: int | None)
     level = f"level up to update {step}, where the search ends; then " if step else ""
     why = f"{level}a line to zero at the end of the budget, which is known"
     search.tell(Evidence("schedule", "linear", why))
+    _average(search)
     return {"warmup": min(warmup, step), "begin": step}
+
+
+def _average(search: Search) -> None:
+    """An average of the weights beside a rate that stays high: as good as a fallen rate at any moment."""
+    job = search.job.having(search.settings)
+    if job.recipe.average is not None or rule_of(job.recipe, job.given).evaluates():
+        return
+    why = "tested and shipped is the mean of about the last ninth of all updates, without a high rate's noise"
+    search.told(Evidence("average", constants.WATCHED, why))
+    search.settings["average"] = constants.WATCHED

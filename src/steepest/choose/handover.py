@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from steepest.choose import pace
 from steepest.choose.constants import LARGEST_SHARE
@@ -23,6 +25,9 @@ from steepest.train import budget, checkpoint
 from steepest.train.fitting import descend
 from steepest.train.job import Job
 from steepest.train.loop import Loop
+
+AVERAGE = "average"
+"""Name of the part of a snapshot that holds the average of a run."""
 
 CHOSEN = "chosen.json"
 LENGTH = "horizon-"
@@ -41,7 +46,7 @@ def measured(
     horizon = _horizon(job.having(chosen.settings), chosen, Journal(place), seconds)
     if horizon is not None:
         tell(horizon)
-    _hand_over(folder, chosen, seconds if horizon is None else horizon.seconds)
+    _hand_over(folder, chosen, seconds if horizon is None else horizon.seconds, tell)
     return applied(job, chosen, horizon), horizon
 
 
@@ -71,7 +76,7 @@ def descend_insured(job: Job, asked: Job, steps: Loop, folder: Folder, tell: Tel
         descend(job, steps, insurance.at)
         if steps.done < insurance.at or steps.watch.over:
             return False
-        worse, evidence = regret(job, insurance)
+        worse, evidence = regret(job, insurance, steps.evaluated)
         tell(evidence)
         if worse:
             return True
@@ -107,23 +112,33 @@ def _horizon(job: Job, chosen: Chosen, journal: Journal, spent: float) -> Eviden
     def steps_left() -> dict[str, Any]:
         return json.loads(pace.horizon(job, left).to_json())
 
-    found = Evidence.from_json(json.dumps(journal.once(f"{LENGTH}{allowed.seconds:g}", steps_left)))
+    once = f"{LENGTH}{allowed.seconds:g}-{chosen.arm}"  # going back to the default is another pace
+    found = Evidence.from_json(json.dumps(journal.once(once, steps_left)))
     return replace(found, decided=chosen.step + found.decided, seconds=spent + found.seconds)
 
 
-def _hand_over(folder: Folder, chosen: Chosen, seconds: float) -> None:
+def _hand_over(folder: Folder, chosen: Chosen, seconds: float, tell: Tell) -> None:
     """The winner's state as the first checkpoint of a run that has none; then arms are no longer needed."""
     place = folder.path / PLACE
     if chosen.arm is not None and not checkpoint.steps(folder.checkpoints):
         snapshot = checkpoint.read(checkpoint.path_of(place / f"arm-{chosen.arm}", chosen.step))
+        if most := snapshot.numbers["division"]["most"]:
+            tell(Evidence("microbatch", most, "memory ran out with more examples at once in the search"))
         numbers = {key: value for key, value in snapshot.numbers.items() if key != "trial"}
         numbers["progress"] = numbers["progress"] | {"seconds": seconds}
-        state = {name: t for name, t in snapshot.state.items() if not name.startswith(f"{SHOWN}/")}
+        state = _continued(snapshot.state, chosen.settings.get("average") is not None)
         checkpoint.write(folder.checkpoints, replace(snapshot, state=state, numbers=numbers))
     waits = {f"arm-{chosen.arm}", "arm-0"} if chosen.arm else set()
     for arm in place.glob("arm-*"):
         if arm.is_dir() and arm.name not in waits:
             shutil.rmtree(arm)
+
+
+def _continued(state: Mapping[str, Tensor], averaged: bool) -> dict[str, Tensor]:
+    """The state of an arm as that of a run, which goes on with the average that the arm was scored by."""
+    scored = {name.removeprefix(SHOWN): t for name, t in state.items() if name.startswith(f"{SHOWN}/")}
+    kept = {name: t for name, t in state.items() if not name.startswith(f"{SHOWN}/")}
+    return kept | ({f"{AVERAGE}{name}": t for name, t in scored.items()} if averaged else {})
 
 
 def _seconds(place: Path) -> float:

@@ -13,7 +13,7 @@ from steepest.choose import rungs
 from steepest.choose.arms import default
 from steepest.choose.constants import REGRET, TRIED
 from steepest.choose.ledger import Chosen
-from steepest.choose.scores import held_out, losses
+from steepest.choose.scores import Shown, held_out, losses
 from steepest.evidence import Evidence
 from steepest.train import checkpoint
 from steepest.train.job import Job
@@ -63,10 +63,12 @@ def insured(job: Job, chosen: Chosen, place: Path, total: int) -> Insurance | No
     return Insurance(at, result["scores"], held, again)
 
 
-def regret(job: Job, insurance: Insurance) -> tuple[bool, Evidence]:
-    """Whether the run, as its network is now, is worse than the default arm was with far fewer updates."""
+def regret(job: Job, insurance: Insurance, shown: Shown) -> tuple[bool, Evidence]:
+    """Whether the run is worse than the default arm was with far fewer updates.
+
+    shown  what puts the weights to ship into the network, as those of the default were"""
     held = held_out(job, **insurance.held)
-    now, before = rungs.standings({0: losses(job, held), 1: insurance.scores}), insurance.chosen
+    now, before = rungs.standings({0: losses(job, held, shown), 1: insurance.scores}), insurance.chosen
     own = next(one for one in now if one.arm == 0)
     worse = own.z > REGRET
     behind = f"{own.z:.2g} standard errors behind {before.name} at update {before.step}"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from steepest.choose.constants import (
-    ARMS_FEW,
-    ARMS_MANY,
+    ARMS,
     EDGE_SHARE,
     FEWEST_STEPS,
-    FULL,
+    FEWEST_UPDATES,
+    FORWARD,
     KEPT,
-    LADDER,
     LARGEST_SHARE,
-    RUNGS_FEW,
-    RUNGS_MANY,
+    RUNGS,
+    SANITY_SHARE,
     SCORES_SHARE,
     WARMUP,
 )
@@ -24,7 +24,7 @@ from steepest.choose.constants import (
 class Plan:
     """The stages of a search, in updates.
 
-    updates  what the whole budget holds;   ramp  all range tests together;   scores  what scores may cost
+    updates  what the whole budget holds;   ramp  each range test;   scores  what all scores may cost
     arms     how many race at most;   rungs  where each rung ends, none where the budget is too short"""
 
     updates: int
@@ -34,11 +34,6 @@ class Plan:
     rungs: tuple[int, ...]
 
     @property
-    def families(self) -> int:
-        """How many range tests the ramp allows."""
-        return max(1, min(3, self.ramp // (2 * FEWEST_STEPS)))
-
-    @property
     def warmup(self) -> int:
         """Updates in which the rate of an arm rises, where that is not a person's."""
         return round(WARMUP * self.rungs[0]) if self.rungs else 0
@@ -46,17 +41,39 @@ class Plan:
     @property
     def times(self) -> int:
         """Scores that will be taken at most, the one of the start among them."""
-        running, taken = self.arms, 1
-        for _ in self.rungs:
-            taken, running = taken + running, -int(-KEPT * running // 1)
-        return taken
+        return 1 + sum(running for running, _ in _stages(self.arms, self.rungs))
 
 
-def plan(updates: int, most: float = LARGEST_SHARE) -> Plan:
-    """The plan for a budget.   most: the share of it that a search may take; all stages shrink with it"""
+def plan(updates: int, most: float = LARGEST_SHARE, ramps: int = 1, beside: float = 0.0) -> Plan:
+    """The plan for a budget.
+
+    most   the share of it that a search may take;   ramps  range tests that it will make
+    beside gradient evaluations that come out of that share too: what was spent, the run's own evaluations"""
     part = most / LARGEST_SHARE
     ramp = max(round(part * EDGE_SHARE * updates), FEWEST_STEPS)
-    shares = RUNGS_MANY if updates >= FULL else RUNGS_FEW if updates >= LADDER else ()
-    arms = ARMS_MANY if updates >= FULL else ARMS_FEW
-    rungs = tuple(max(round(part * share * updates), 1) for share in shares)
-    return Plan(updates, ramp, part * SCORES_SHARE * updates, arms, rungs)
+    rungs = tuple(
+        max(round(part * share * updates), least) for share, least in zip(RUNGS, FEWEST_UPDATES, strict=True)
+    )
+    scores = part * SCORES_SHARE * updates
+    left = (most - part * SANITY_SHARE) * updates - scores - ramps * ramp * (1 + FORWARD)
+    left -= max(beside - rungs[-1], 0)  # what the winner has trained is kept, and pays for as much
+    arms = max((n for n in range(ARMS[0], ARMS[1] + 1) if _cost(n, rungs) <= left), default=0)
+    return Plan(updates, ramp, scores, arms, rungs if arms else ())
+
+
+def _cost(arms: int, rungs: tuple[int, ...]) -> int:
+    return sum(running * length for running, length in _stages(arms, rungs))
+
+
+def _stages(arms: int, rungs: tuple[int, ...]) -> list[tuple[int, int]]:
+    """(arms that run, updates of each) on every rung."""
+    found, before = [], 0
+    for end in rungs:
+        found.append((arms, end - before))
+        arms, before = going_on(arms), end
+    return found
+
+
+def going_on(arms: int) -> int:
+    """How many arms of a rung go on at most: the best, the default, and KEPT of all."""
+    return max(math.ceil(KEPT * arms), min(arms, 3))

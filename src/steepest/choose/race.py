@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ from statistics import fmean
 from typing import Any
 
 from steepest.choose import rungs
-from steepest.choose.arms import Arm
+from steepest.choose.arms import Arm, beyond
+from steepest.choose.constants import CREDIT
 from steepest.choose.journal import Journal
 from steepest.choose.ledger import plain
 from steepest.choose.plan import Plan
@@ -30,6 +32,8 @@ POINTS = 60
 class Race:
     """Arms side by side on one job.
 
+    arms    those to begin with; others join them on the first rung
+    climbs  whether rates beyond theirs may be tried
     warmup  updates of the rise, where the schedule is free; None: the job has a schedule of its own
     asked   called before every update; may raise to stop
     late    whether the clock says to commit
@@ -39,13 +43,15 @@ class Race:
     journal: Journal
     plan: Plan
     held: Held
-    arms: Sequence[Arm]
+    arms: list[Arm]
+    climbs: bool
     warmup: int | None
     asked: Callable[[], object]
     late: Callable[[], bool]
     spent: float = 0.0
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
     before: dict[int, dict[str, Any]] = field(default_factory=dict)  # results of the rung before
+    losses: list[dict[int, float]] = field(default_factory=list)  # mean scores of each rung, by arm
     _trials: dict[int, Trial] = field(default_factory=dict)
 
     def run(self, arm: int, to: int) -> dict[str, Any]:
@@ -65,15 +71,24 @@ class Race:
         """Run all rungs, the first arm to the last of them; the standings at the end, the best first."""
         alive, ranked = list(range(len(self.arms))), []
         for number, end in enumerate(self.plan.rungs, start=1):
-            scores = {arm: self.run(arm, end)["scores"] for arm in alive}
-            ranked = rungs.standings(scores)
+            ranked = self._ranked(alive, end)
+            if number == 1 and self.climbs:
+                ranked = self._climbed(ranked, end)
+            self.losses.append({one.arm: one.loss for one in ranked})
             alive = rungs.survivors(ranked, 0, self.start())
-            clear = number > 1 and rungs.clear(ranked)  # first leads are leads of a fast start
-            last = number == len(self.plan.rungs) or clear or self._cut(number)
+            last = number == len(self.plan.rungs) or self._cut(number)
             tell(self._told(number, end, ranked, [ranked[0].arm] if last else alive))
             if last:
                 break
         return ranked
+
+    def between(self, arm: int) -> float:
+        """The rate that the scores of the latest rung point to on which the neighbours of an arm ran too."""
+        for rung in reversed(self.losses):
+            lr = rungs.peak(self.arms, arm, rung)
+            if lr != self.arms[arm].lr:
+                return lr
+        return self.arms[arm].lr
 
     def start(self) -> float:
         """The loss before the first update: on the held-out examples, else of the default's first batches."""
@@ -96,6 +111,29 @@ class Race:
         one = self.arms[arm]
         free = None if self.warmup is None else WarmUp(Constant(one.lr), self.warmup)
         return self.job.having(one.settings(), free)
+
+    def _ranked(self, arms: Sequence[int], end: int) -> list[Standing]:
+        found = {arm: self.run(arm, end)["scores"] for arm in arms}
+        credit = {arm: self._credit(arm, end) for arm in arms}
+        return rungs.standings(rungs.credited(found, credit, self.start()))
+
+    def _credit(self, arm: int, end: int) -> float:
+        by_rung = CREDIT.get(self.arms[arm].rule)
+        return 1.0 if by_rung is None else by_rung[self.plan.rungs.index(end)]
+
+    def loss(self, arm: int) -> float:
+        """The mean score of an arm on its latest rung."""
+        return fmean(self.results[arm]["scores"])
+
+    def _climbed(self, ranked: list[Standing], end: int) -> list[Standing]:
+        """The standings with rates further out, while the outermost is best and the plan has room."""
+        while len(self.arms) < self.plan.arms:
+            further = beyond(self.arms, ranked[0].arm)
+            if further is None or not ranked[0].loss < math.inf:
+                break
+            self.arms.append(further)
+            ranked = self._ranked(range(len(self.arms)), end)
+        return ranked
 
     def _measured(self, arm: int, to: int, before: dict[str, Any] | None) -> dict[str, Any]:
         trial = self._trials.get(arm) or self._thawed(arm, before)
@@ -121,8 +159,9 @@ class Race:
     def _told(self, number: int, end: int, ranked: Sequence[Standing], going: Sequence[int]) -> Evidence:
         best = ranked[0]
         names = ", ".join(self.arms[arm].name for arm in sorted(going))
-        why = f"after {end} updates each; held-out loss {best.loss:.4g} for {self.arms[best.arm].name}"
-        rows = [self._row(one, one.arm in going) for one in ranked]
+        loss, leads = self.loss(best.arm), self.arms[best.arm].name
+        why = f"after {end} updates each; held-out loss {loss:.4g} for {leads}"
+        rows = [self.row(one, one.arm in going) for one in ranked]
         return Evidence(
             f"rung {number}",
             names,
@@ -144,8 +183,9 @@ class Race:
         before = self.before.get(arm)
         return self.results[arm]["step"] - (before["step"] if before else 0)
 
-    def _row(self, one: Standing, goes_on: bool) -> dict[str, Any]:
-        row = {"arm": self.arms[one.arm].name, "loss": plain(one.loss)}
+    def row(self, one: Standing, goes_on: bool) -> dict[str, Any]:
+        """An arm as evidence shows it."""
+        row = {"arm": self.arms[one.arm].name, "loss": plain(self.loss(one.arm)), "credited": plain(one.loss)}
         behind = {"behind": plain(one.behind), "error": plain(one.error)}
         return row | behind | {"kept": goes_on, "dead": self.results[one.arm]["dead"]}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import count, islice
 from statistics import median
 from typing import Any
@@ -19,7 +19,8 @@ from steepest.choose.edge import Edge, edge
 from steepest.choose.trial import Trial
 from steepest.data import randomness
 from steepest.data.batches import count as examples_of
-from steepest.train import chance
+from steepest.train import chance, memory
+from steepest.train.growth import steady
 from steepest.train.job import Job
 
 ENDLESS = 10**9
@@ -33,17 +34,20 @@ def ramp(job: Job, arm: Arm, steps: int, asked: Callable[[], object]) -> dict[st
     """The edge of divergence of an arm in about so many updates, as JSON knows it."""
     begin, most = arm.lr / RANGE[0], arm.lr * RANGE[1]
     growth = max(GROWTH, (most / begin) ** (1 / steps))
-    found = _once(job, arm, begin, growth, most, asked)
-    spent = len(found.rates)
+    found, spent = _once(job, arm, begin, growth, most, asked)
     if found.diverged and not found.fell:
-        found = _once(job, arm, begin * LOWER, growth, begin, asked)
-        spent += len(found.rates)
-    return asdict(found) | {"gradients": round(spent * (1 + FORWARD))}
+        found, more = _once(job, arm, begin * LOWER, growth, begin, asked)
+        spent += more
+    return asdict(found) | {"gradients": round(spent)}
 
 
-def _once(job: Job, arm: Arm, begin: float, growth: float, most: float, asked: Callable[[], object]) -> Edge:
+def _once(
+    job: Job, arm: Arm, begin: float, growth: float, most: float, asked: Callable[[], object]
+) -> tuple[Edge, float]:
+    """(the edge, gradient evaluations: of all rates beforehand a forward pass, of those tried the rest)."""
     now, number = [begin], count()
-    trial = Trial(job.having(arm.settings(), lambda step: now[0]), ENDLESS)
+    tried = job.having(arm.settings(), lambda step: now[0])
+    trial = Trial(replace(tried, source=steady(tried.source)), ENDLESS)
     still = _still(trial.job, math.ceil(math.log(most / begin, growth)) + 2)
 
     def step(rate: float) -> float:
@@ -52,7 +56,8 @@ def _once(job: Job, arm: Arm, begin: float, growth: float, most: float, asked: C
         return next(going, math.nan) - still[next(number)]  # a trial that died is over
 
     with closing(trial.updates(ENDLESS)) as going:
-        return edge(step, start=begin, growth=growth, most=most)
+        found = edge(step, start=begin, growth=growth, most=most)
+    return found, len(found.rates) + FORWARD * len(still)
 
 
 def _still(job: Job, updates: int) -> list[float]:
@@ -63,9 +68,7 @@ def _still(job: Job, updates: int) -> list[float]:
     with randomness.undisturbed(), torch.no_grad():
         chance.begin(job.recipe.seed)
         windows = islice(job.source.start(0), updates)
-        losses = [
-            float(np.mean([float(job.losses(job.outputs(b), b)) for b in window])) for window in windows
-        ]
+        losses = [_mean(job, window) for window in windows]
         for buffer, before in kept:
             buffer.copy_(before)
     usual = median(losses)
@@ -73,5 +76,8 @@ def _still(job: Job, updates: int) -> list[float]:
 
 
 def _mean(job: Job, window: list[Any]) -> float:
-    losses = [float(job.losses(job.outputs(batch), batch)) for batch in window]
-    return float(np.average(losses, weights=[examples_of(batch) for batch in window]))
+    parts = [
+        found for batch in window for found in memory.by_parts(job.outputs, batch, memory.fewest(job.model))
+    ]
+    losses = [float(job.losses(outputs, part)) for outputs, part in parts]
+    return float(np.average(losses, weights=[examples_of(part) for _, part in parts]))

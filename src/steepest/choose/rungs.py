@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steepest.choose.arms import Arm
-from steepest.choose.constants import AHEAD, CLEARLY_WORSE, HALFWAY, KEPT, NEARLY, SEED_NOISE, TIE, WORSE
+from steepest.choose.arms import Arm, alike
+from steepest.choose.constants import CLEARLY_WORSE, HALFWAY, NEARLY, SEED_NOISE, TIE, WORSE
+from steepest.choose.plan import going_on
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,20 @@ def standings(scores: Mapping[int, Sequence[float]]) -> list[Standing]:
     return sorted(found, key=lambda one: (_ordered(one.loss), one.arm))
 
 
+def credited(
+    scores: Mapping[int, Sequence[float]], credit: Mapping[int, float], start: float
+) -> dict[int, Sequence[float]]:
+    """Losses as if each arm had come `credit` times as far from the loss of the start.
+
+    L ← start - credit·(start - L)"""
+    return {arm: [start - credit[arm] * (start - loss) for loss in losses] for arm, losses in scores.items()}
+
+
 def survivors(ranked: Sequence[Standing], protected: int, start: float) -> list[int]:
     """The arms that go on to the next rung; the protected one always does, and the best.
 
     start: the loss before the first update"""
-    most = math.ceil(KEPT * len(ranked))
+    most = going_on(len(ranked))
     half = math.ceil(len(ranked) / 2)
     kept = [
         one.arm
@@ -51,28 +61,26 @@ def survivors(ranked: Sequence[Standing], protected: int, start: float) -> list[
     return kept if protected in kept else [*kept[: max(most - 1, 1)], protected]
 
 
-def clear(ranked: Sequence[Standing]) -> bool:
-    """Whether the best leads all others so far that no further rung is needed."""
-    return len(ranked) == 1 or ranked[1].z > AHEAD
+def winner(ranked: Sequence[Standing], default: int, start: float) -> int:
+    """The best arm; the default where it cannot be told from it, or where nothing has been learnt yet."""
+    tied = any(one.arm == default and one.z <= TIE for one in ranked)
+    return default if tied or start <= ranked[0].loss else ranked[0].arm
 
 
-def winner(ranked: Sequence[Standing], arms: Sequence[Arm], default: int, start: float) -> int:
-    """The default where it cannot be told from the best; else, of the rates of the best arm's rule, the
-    lowest that has come nearly as far.
+def peak(arms: Sequence[Arm], best: int, losses: Mapping[int, float]) -> float:
+    """The rate between those that were tried: the lowest point of the parabola through the best arm and its
+    neighbours, over logarithms; the best arm's own where it is outermost, or one of them is not finite.
 
-    High rates lead at first and are too high for a longer run. But where nothing has been learnt yet, all
-    rates are alike, down to none: then the default."""
-    best = arms[ranked[0].arm]
-    if any(one.arm == default and one.z <= TIE for one in ranked) or start <= ranked[0].loss:
-        return default
-    alike = [
-        one.arm for one in ranked if _alike(arms[one.arm], best) and _share(one, ranked[0], start) >= NEARLY
-    ]
-    return min(alike, key=lambda arm: arms[arm].lr)
-
-
-def _alike(arm: Arm, other: Arm) -> bool:
-    return arm.rule == other.rule and arm.hyper == other.hyper
+    losses  of arms at the end of one rung"""
+    order = sorted((a for a in losses if alike(arms[a], arms[best])), key=lambda a: arms[a].lr)
+    place = order.index(best)
+    three = order[max(place - 1, 0) : place + 2]
+    x, y = [math.log(arms[a].lr) for a in three], [losses[a] for a in three]
+    if len(three) < 3 or not all(map(math.isfinite, y)):
+        return arms[best].lr
+    curvature, slope, _ = np.polyfit(np.subtract(x, x[1]), y, 2)
+    inside = np.clip(-slope / (2 * curvature), x[0] - x[1], x[2] - x[1]) if curvature > 0 else 0.0
+    return math.exp(x[1] + float(inside))
 
 
 def _share(one: Standing, best: Standing, start: float) -> float:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from itertools import islice, repeat
 from typing import Any
 
@@ -18,7 +19,7 @@ from steepest.data.batches import Batches
 from steepest.data.tree import Tree, leaves
 from steepest.errors import UserError
 from steepest.evidence import Evidence
-from steepest.train import chance
+from steepest.train import chance, memory
 from steepest.train.job import Job
 
 NAMED = 5
@@ -74,18 +75,27 @@ def sanity(job: Job, updates: int) -> Evidence:
 def _look(job: Job) -> tuple[float, list[str]]:
     """(the first loss, names of weights that its gradient does not reach)."""
     looked = job.on(deepcopy(job.model))
-    batch = next(job.source.once())[0]
     with randomness.undisturbed():
         chance.begin(job.recipe.seed)
         looked.model.train()
-        loss = looked.objective(batch)
-        loss.backward()
+        descended = memory.by_parts(
+            partial(_descended, looked), next(job.source.once())[0], memory.fewest(job.model)
+        )
+        loss, batch = next(descended)
     weights = [(name, w) for name, w in looked.model.named_parameters() if w.requires_grad]
     gradients = [w.grad for _, w in weights if w.grad is not None]
     value = float(loss.detach())
     if not math.isfinite(value) or not all(bool(g.isfinite().all()) for g in gradients):
         raise UserError(_cause(looked, batch, value))
     return value, [name for name, w in weights if w.grad is None or not bool(w.grad.any())]
+
+
+def _descended(job: Job, batch: Any) -> torch.Tensor:
+    """The loss of a batch, its gradient in place."""
+    job.model.zero_grad(set_to_none=True)
+    loss = job.objective(batch)
+    loss.backward()
+    return loss
 
 
 def _cause(job: Job, batch: Any, loss: float) -> str:

@@ -16,7 +16,7 @@ from steepest.choose.constants import FEWEST_ROWS, FORWARD, SCORED, SEEN, STATIS
 from steepest.choose.trial import Trial
 from steepest.data.batches import batches, count
 from steepest.models.probe import norms_by_batch
-from steepest.train import network
+from steepest.train import memory, network
 from steepest.train.average import renew_statistics
 from steepest.train.job import Job
 
@@ -68,13 +68,13 @@ def losses(job: Job, held: Held, shown: Shown = nullcontext) -> list[float]:
     """The loss of each held-out example, batch norms measured anew."""
     model = job.model
     with _kept(model), shown(), network.undisturbed(model), torch.no_grad():
-        renew_statistics(model, (window[0][0] for window in islice(job.source.once(), _renewed(model))))
+        renew_statistics(model, (job.inputs(w[0]) for w in islice(job.source.once(), _renewed(model))))
         return np.concatenate([_losses(job, batch) for batch in held.batches]).tolist()
 
 
 def _losses(job: Job, batch: Any) -> np.ndarray:
-    found = job.loss.by_example(job.outputs(batch), *batch[1:])
-    return found.double().cpu().numpy()
+    found = memory.by_parts(job.losses_by_example, batch)
+    return torch.cat([losses.reshape(-1) for losses, _ in found]).cpu().double().numpy()
 
 
 def _shown(trial: Trial) -> Shown:

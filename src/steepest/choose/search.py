@@ -6,6 +6,7 @@ measured lies in <run>/search/ before it is used, so that a search that was kill
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -14,7 +15,7 @@ from safetensors.torch import load, save
 from steepest.choose import constants, ramp, rungs
 from steepest.choose.arms import Arm, candidates, default, families
 from steepest.choose.critical_batch import choose_batch
-from steepest.choose.follow import clip, finished, name
+from steepest.choose.follow import clip, finished, settled
 from steepest.choose.insurance import HELD
 from steepest.choose.journal import Journal
 from steepest.choose.ledger import Chosen, Search, Tell, plain, unmeasured
@@ -25,7 +26,7 @@ from steepest.choose.scores import held_out
 from steepest.choose.threads import threads
 from steepest.evidence import Evidence
 from steepest.folder import Folder, write_atomic
-from steepest.train import budget
+from steepest.train import budget, memory
 from steepest.train.job import Job
 from steepest.train.state import into_model, of_model
 
@@ -37,6 +38,8 @@ RACED = {"rule", "lr"}
 
 WATCHED = {"clip_norm", "stop"}
 """Settings that a few updates of the default tell."""
+
+_NO_ROOM = "memory ran out beside the copies of the network that a search needs"
 
 
 def choose(
@@ -52,8 +55,13 @@ def choose(
     asked  called before every update; may raise to stop, and the search goes on another time"""
     search = Search(job, Journal(folder.path / PLACE), tell, asked, most)
     _same_start(search)
-    _machine(search)
-    return _descent(search)
+    try:
+        _machine(search)
+        return _descent(search)
+    except (RuntimeError, MemoryError) as error:
+        if not memory.ran_out(error):
+            raise
+    return finished(search, _untried(search, _NO_ROOM), search.updates(), None)
 
 
 def _same_start(search: Search) -> None:
@@ -98,11 +106,27 @@ def _descent(search: Search) -> Chosen:
     why = _too_short(updates) or (readable_again(search.job) if needed else "")
     if why or not needed or updates is None:
         return finished(search, _untried(search, why), updates, None)
+    beside = search.gradients
     search.told(_looked(search, updates))
-    drawn = plan(updates, search.most)
+    first = families(default(search.job.recipe), "rule" in search.open, search.job.model)
+    drawn = plan(updates, search.most, _ramps(search, first), beside + _evaluations(search.job, updates))
     if not drawn.rungs or not search.open & RACED:
         return _without_race(search, drawn)
-    return _raced(search, drawn)
+    return _raced(search, drawn, first)
+
+
+def _evaluations(job: Job, updates: int) -> float:
+    """Gradient evaluations that the looks of a run at its validation part come to."""
+    every = budget.parse(job.recipe.evaluate_every, "evaluate_every").steps(job.source.per_epoch)
+    size = job.recipe.batch_size if isinstance(job.recipe.batch_size, int) else job.source.examples
+    rows = job.prepared.sizes.get("val")
+    if not every or not size or not rows:
+        return 0.0
+    return (1 - constants.LARGEST_SHARE) * updates // every * constants.FORWARD * rows / size
+
+
+def _ramps(search: Search, first: list[Arm]) -> int:
+    return len({rule_of_edge(arm) for arm in first}) if "lr" in search.open else 0
 
 
 def _looked(search: Search, updates: int) -> Evidence:
@@ -136,7 +160,7 @@ def _without_race(search: Search, drawn: Plan) -> Chosen:
 def _bounded(search: Search, drawn: Plan, arm: Arm) -> Arm:
     found = _edge(search, arm, drawn.ramp)
     lr = min(arm.lr, found / constants.CAUTIOUS) if "lr" in search.open else arm.lr
-    few = f"{drawn.updates} updates are too few for a race ({constants.LADDER}): "
+    few = f"{drawn.updates} updates are too few for a race: "
     if "rule" in search.open:
         search.tell(unmeasured("rule", arm.rule, few + "the default"))
     if "lr" in search.open:
@@ -145,13 +169,13 @@ def _bounded(search: Search, drawn: Plan, arm: Arm) -> Arm:
     return arm.at(lr)
 
 
-def _raced(search: Search, drawn: Plan) -> Chosen:
-    free_rule, free_rate = "rule" in search.open, "lr" in search.open
-    control = default(search.job.recipe)
-    found = families(control, free_rule, search.job.model, drawn.families if free_rule else 1)
-    edges = [(arm, _edge(search, arm, drawn.ramp // len(found)) if free_rate else 0.0) for arm in found]
-    arms = candidates(control, edges, free_rule, free_rate, drawn.arms)
-    race = _race(search, drawn, arms, drawn.scores)
+def _raced(search: Search, drawn: Plan, first: list[Arm]) -> Chosen:
+    free_rate = "lr" in search.open
+    control = first[0]
+    edges = {one: _edge(search, arm, drawn.ramp) for one, arm in _tested(first).items()} if free_rate else {}
+    bounds = [(arm, edges.get(rule_of_edge(arm), math.inf)) for arm in first]
+    most = max(drawn.arms - constants.CLIMBS, constants.ARMS[0]) if free_rate else drawn.arms
+    race = _race(search, drawn, candidates(control, bounds, free_rate, most), drawn.scores)
     if race.held.why:
         search.told(Evidence("held_out", "training batches", race.held.why))
     if "clip_norm" in search.open:  # the default arm goes first, the others are clipped from their start
@@ -162,9 +186,19 @@ def _raced(search: Search, drawn: Plan) -> Chosen:
     if not ranked[0].loss < race.start():
         search.gradients += race.spent
         return _hopeless(search, drawn, control)
-    index = rungs.winner(ranked, arms, 0, race.start())
-    name(search, race, ranked, index)
-    return finished(search, arms[index], drawn.updates, race, index)
+    index = rungs.winner(ranked, 0, race.start())
+    arm = settled(search, race, ranked, index)
+    return finished(search, arm, drawn.updates, race, index)
+
+
+def _tested(first: list[Arm]) -> dict[str, Arm]:
+    """The arms whose edge is looked for, by rule."""
+    return {rule_of_edge(arm): arm for arm in reversed(first)}
+
+
+def rule_of_edge(arm: Arm) -> str:
+    """The rule whose edge bounds an arm: steps of "muonmatched" are as long as AdamW's, by its making."""
+    return "adamw" if arm.rule == "muonmatched" else arm.rule
 
 
 def _race(search: Search, drawn: Plan, arms: list[Arm], scores: float) -> Race:
@@ -174,7 +208,8 @@ def _race(search: Search, drawn: Plan, arms: list[Arm], scores: float) -> Race:
         warmup = asked or drawn.warmup
     how = search.journal.once(HELD, lambda: {"allowed": scores, "scores": drawn.times})
     held = held_out(search.job, **how)
-    return Race(search.job, search.journal, drawn, held, arms, warmup, search.asked, search.late)
+    climbs = "lr" in search.open
+    return Race(search.job, search.journal, drawn, held, arms, climbs, warmup, search.asked, search.late)
 
 
 def _edge(search: Search, arm: Arm, steps: int) -> float:

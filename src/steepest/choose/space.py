@@ -98,7 +98,7 @@ def space(job: Job, also: Sequence[str] = ()) -> Space:
 
 
 def _rules(job: Job) -> dict[str, Rule]:
-    racing = arms.families(arms.default(job.recipe), True, job.model, 3)
+    racing = arms.families(arms.default(job.recipe), True, job.model)
     return {name: rules.named(name) for name in dict.fromkeys((*(arm.rule for arm in racing), *BESIDE))}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from steepest.choose.constants import WATCHED
 from steepest.engine.torch.curvature import by_labels
-from steepest.train import checkpoint, settled
+from steepest.train import checkpoint, growth, settled
 from steepest.train.average import Average
 from steepest.train.fitting import loop_of, optimizer_of
 from steepest.train.guard import Diverged
@@ -38,7 +38,8 @@ class Trial:
     dead    whether numbers were not finite again and again: it will not go on"""
 
     def __init__(self, job: Job, total: int) -> None:
-        copied = replace(job.on(deepcopy(job.model)), given=replace(job.given, **SILENT))
+        own = {"given": replace(job.given, **SILENT), "source": growth.afresh(job.source)}
+        copied = replace(job.on(deepcopy(job.model)), **own)
         whole = f"{total} steps"
         self.job = copied.having({"budget": whole, "evaluate_every": whole, "save_every": whole})
         self._loop = loop_of(self.job, optimizer_of(self.job, None), None, [], None)

@@ -15,7 +15,7 @@ from steepest.choose.constants import FORWARD, SCORED
 from steepest.choose.trial import Trial
 from steepest.data.batches import batches, count
 from steepest.errors import UserError
-from steepest.train import network
+from steepest.train import memory, network
 from steepest.train.evaluation import Evaluation
 from steepest.train.fitting import averages, renew
 from steepest.train.job import Job
@@ -127,7 +127,8 @@ def _mean(job: Job, held: tuple[Any, ...]) -> dict[str, float]:
     if averages(job):
         renew(job)
     with network.undisturbed(job.model):
-        parts = [(count(batch[0]), float(job.losses(job.outputs(batch), batch))) for batch in held]
+        seen = (found for batch in held for found in memory.by_parts(job.outputs, batch))
+        parts = [(count(part[0]), float(job.losses(outputs, part))) for outputs, part in seen]
     examples = sum(number for number, _ in parts)
     return {"loss": sum(number * loss for number, loss in parts) / examples}
 

@@ -265,7 +265,7 @@ def named(value: BatchPolicy | int | str) -> BatchPolicy:
     if value == "full":
         return Full()
     found = WRITTEN.fullmatch(value.strip().lower())
-    if value.isdigit():
+    if value.isdecimal():
         return Fixed(int(value))
     if found is None or found[1] not in KINDS:
         nearest = did_you_mean(value.partition(" ")[0], ("full", *KINDS))

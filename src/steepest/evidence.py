@@ -72,6 +72,8 @@ def shown(value: Any) -> str:
 
 
 def _short(value: float) -> str:
+    if 0.99 < abs(value) < 1:  # a decay: what it lacks of 1 is what counts
+        return f"{value:.{1 - math.floor(math.log10(1 - abs(value)))}f}".rstrip("0")
     if value == 0 or 0.01 <= abs(value) < 100_000:
         whole = value.is_integer() or abs(value) >= 1000
         return f"{value:.0f}" if whole else f"{value:.3g}"

@@ -100,8 +100,9 @@ def transformation(
     for all weights: one whose gradient is None stays where it is, and its debiasing goes on.
 
     16-bit weights are computed in float32 and keep float32 state. A complex weight is a pair of real ones
-    (its gradient must point uphill: the conjugate of what jax.grad gives). Curvature that a rule reads and
-    the gradient function that SAM calls are given by name: update(grads, state, params, d=…, gradient=…).
+    (its gradient must point uphill: the conjugate of what jax.grad gives). What a rule reads (curvature d;
+    p, the gradient of the same batch at the weights of before) and the gradient function that SAM calls are
+    given by name: update(grads, state, params, d=…, gradient=…).
 
     kernels: how a kernel's axes lie, for rules that look at rows and columns: (…, in, out) as in flax, haiku
     and Keras, or (out, in, …) as in equinox and torch.

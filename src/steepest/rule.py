@@ -144,6 +144,7 @@ class Rule:
     reads      names of arrays beyond the gradient that direction is given after it ("d": curvature)
     signed     the slots that may be kept in few bits: moving averages of either sign
     positive   and those that are never below 0
+    momenta    the slots of momentum, where these are not those of `signed`
     takes      (shape) → whether a weight of that shape can be moved
     beside     the rate of AdamW, per unit of this rule's, for what this rule does not take
     evaluate   (xp, k, w, *slots) → the weights to test and to ship, where they are not those that are trained
@@ -166,6 +167,7 @@ class Rule:
     whole: ClassVar[bool] = False
     signed: ClassVar[tuple[str, ...]] = ()
     positive: ClassVar[tuple[str, ...]] = ()
+    momenta: ClassVar[tuple[str, ...] | None] = None
     quantities: ClassVar[Mapping[str, Quantity]] = {}
     beside: ClassVar[float] = 1.0
     couple: ClassVar[Callable[..., Any]] = staticmethod(uncoupled)

@@ -114,7 +114,9 @@ class Run:
     def evaluate(
         self, data: Any, metrics: Mapping[str, Callable[..., Any]] | None = None
     ) -> dict[str, float]:
-        """The metrics of the run on data that hold the target, and `metrics` {name: function} beside them."""
+        """The metrics of the run on data that hold the target, and `metrics` {name: function} beside them.
+
+        The loss is the run's, but for weights of classes and examples."""
         recipe, fitted = self.recipe, self.preprocessing
         source = sources.read(data, recipe.target, features=recipe.features, drop=recipe.drop)
         kind = fitted.answers.kind
@@ -125,7 +127,13 @@ class Run:
             metrics,
             scale=fitted.answers.scale or 1.0,
         )
-        chosen = loss.build(Given().of(recipe, "loss"), kind)
+        chosen = loss.build(
+            Given().of(recipe, "loss"),
+            kind,
+            label_smoothing=recipe.label_smoothing,
+            focal_gamma=recipe.focal_gamma,
+            huber_delta=recipe.huber_delta,
+        )
         with network.undisturbed(self.model), torch.no_grad():
             for (batch,) in batches(part, AT_ONCE, shuffle=False).once():
                 outputs = apply(self.model, batch[0])

@@ -68,6 +68,31 @@ def test_a_rule_moves_as_the_reference_does(name: str, monkeypatch: pytest.Monke
     assert_near(found, rule, EPS, turned=True)
 
 
+@dataclass(frozen=True)
+class Trailing(Rule):
+    """Remembers the weights of before, and goes on from them as it came."""
+
+    lr: Number = 0.5
+    slots = ("o",)
+
+    def init(self, xp: Any, w: Any) -> tuple[Any, ...]:
+        return (1.0 * w,)
+
+    @staticmethod
+    def direction(xp: Any, k: Any, w: Any, g: Any, o: Any) -> tuple[Any, ...]:
+        return g + (o - w), w
+
+
+def test_a_slot_may_hold_the_weights_of_before() -> None:
+    """Where a backend writes in place, they are read before the weights are written."""
+    variable = keras.Variable(np.ones(3, np.float32), name="w")
+    step, path = compiled(optimizer(Trailing()), [variable]), [1.0, 1.0]
+    for t in range(4):
+        step([np.full(3, t, np.float32)])
+        path.append(path[-1] - 0.5 * (t + path[-2] - path[-1]))
+        np.testing.assert_allclose(ops.convert_to_numpy(variable), path[-1], rtol=100 * EPS)
+
+
 def model(seed: int = 0, dtype: str | None = None) -> keras.Model:
     keras.utils.set_random_seed(seed)
     layers = [
@@ -278,6 +303,8 @@ def test_hidden_matrices_go_to_a_rule_of_matrices_and_the_rest_beside_it() -> No
     }
     assert found["two/bias"][2] == rules.MuonMatched.beside
     assert parts(optimizer("muon", rest="lion"), model())["two/kernel"] == ("Lion", 0, 1)
+    claimed = parts(optimizer("muon", {"*two/*": "lion"}), model())
+    assert [claimed[f"{name}/kernel"][0] for name in ("one", "two")] == ["Muon", "Lion"]
 
 
 def test_the_weights_to_ship_are_in_the_model_for_as_long_as_they_are_asked_for() -> None:

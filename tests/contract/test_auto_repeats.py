@@ -76,13 +76,21 @@ def test_a_search_that_breaks_off_goes_on_to_the_same_bits(at: int, monkeypatch:
     assert_same(whole, st.resume("broken", data=(X, y)))
 
 
-def test_the_winners_updates_are_those_of_a_run_under_its_settings() -> None:
-    """Thawed, never restarted: the run is the one that its settings would have given from the start."""
+def test_the_winners_updates_are_those_of_a_run_under_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thawed, never restarted: the run is the one that the arm's rate, and then its own, would have given."""
+    races, real = [], Race.race
+    monkeypatch.setattr(Race, "race", lambda self, tell: races.append(self) or real(self, tell))
     found = st.fit((X, y), lr="auto", schedule="constant", patience=1000, out="found", **SETTINGS)
-    lr = json.loads((found.folder / "search" / "chosen.json").read_text())["lr"]
+    chosen = json.loads((found.folder / "search" / "chosen.json").read_text())
+    raced = races[0].arms[chosen["arm"]].lr
+
+    def rate(step: int) -> float:
+        return raced if step <= chosen["step"] else chosen["lr"]
+
     plain = SETTINGS | {"budget": f"{found.steps} steps"}
-    alone = st.fit((X, y), lr=lr, schedule="constant", patience=1000, out="alone", **plain)
+    alone = st.fit((X, y), schedule=rate, patience=1000, out="alone", **plain)
     one, other = (load_file(run.folder / "model.safetensors") for run in (found, alone))
+    assert chosen["step"] > 0
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -107,4 +115,6 @@ def test_more_budget_goes_on_from_what_was_chosen() -> None:
     before = st.fit((X, y), lr="auto", schedule="auto", out="run", **SETTINGS).evidence
     more = st.resume("run", budget="+300 steps", data=(X, y))
     assert more.steps == st.Run("run").steps > 700
-    assert [one.choice for one in more.evidence] == [one.choice for one in before]
+    # Nothing is chosen again; the new length stands beside the old one.
+    assert [one.choice for one in more.evidence] == [*(one.choice for one in before), "horizon"]
+    assert more.evidence[-1].decided == more.steps

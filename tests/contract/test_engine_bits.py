@@ -85,7 +85,7 @@ def test_a_forked_process_goes_on_alone(monkeypatch: pytest.MonkeyPatch, use) ->
         warnings.simplefilter("ignore")
         child = context.Process(target=_one_more, args=(optimizer, queue))
         child.start()
-    found = queue.get(timeout=20)
+    found = queue.get(timeout=300)
     child.join()
     optimizer.step()
     assert found == numbers(optimizer)

@@ -10,6 +10,7 @@ import torch
 
 from steepest import rules
 from steepest.engine import on_numba, on_numpy
+from steepest.engine.torch.family import Family
 from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 from steepest.maths import lerp
@@ -143,6 +144,39 @@ def test_sums_run_over_all_engines(rule: Rule, plain: Any, monkeypatch: pytest.M
     assert_near(optimizer, expected(rule))
 
 
+BY_WEIGHT = [
+    *(rules.named(name) for name in ("lamb", "lars", "mars", "stableadamw", "novograd", "ldog")),
+    *(rules.named(name) for name in ("cautious+adamw", "cautious_clamped+lion", "trust_ratio+momentum")),
+]
+
+
+def by_weight(rule: Rule) -> tuple[list[torch.Tensor], Family]:
+    """Weights and state after steps with gradients of zero, missing ones, and one that is not finite."""
+    draw = torch.Generator().manual_seed(0)
+    own = [torch.nn.Parameter(torch.randn(n, generator=draw)) for n in (7, 5, 1, 100, 9, 8)]
+    own[1].data.zero_()
+    optimizer = RuleOptimizer([{"params": own[:3]}, {"params": own[3:], "lr": 0.01}], rule)
+    for t in range(STEPS):
+        for n, w in enumerate(own):
+            w.grad = None if t == 2 and n % 2 else torch.randn(w.shape, generator=draw) * (n != 4)
+        if t == STEPS - 1:
+            own[0].grad = torch.full_like(own[0], torch.inf)
+        optimizer.step()
+    assert optimizer._plan is not None
+    state = [x.nan_to_num(7.0) for w in own for x in optimizer.state[w].values()]
+    return [w.detach().nan_to_num(7.0) for w in own] + state, optimizer._plan.families[0]
+
+
+@pytest.mark.parametrize("rule", BY_WEIGHT, ids=lambda rule: type(rule).__name__)
+def test_constants_made_together_are_those_of_each_weight(
+    rule: Rule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, family = by_weight(rule)
+    assert bool(family.alike) == (not rule.shared)
+    monkeypatch.setattr(Family, "_alike", lambda self: [])
+    assert all(map(torch.equal, together, by_weight(rule)[0]))
+
+
 def test_what_is_read_beside_the_gradient_has_a_column() -> None:
     extra = lambda weights: {"d": [torch.tensor(numbers(w.numel(), 99), dtype=w.dtype) for w in weights]}  # noqa: E731
     optimizer = moved(Reading(), reads=extra)
@@ -181,6 +215,33 @@ def test_a_rule_of_whole_arrays_has_state_of_its_own_shape() -> None:
         RuleOptimizer([torch.nn.Parameter(torch.ones(2, 2, dtype=torch.complex64))], Rows()).step(
             gradients=[torch.ones(2, 2, dtype=torch.complex64)]
         )
+
+
+@dataclass(frozen=True)
+class Handing(Rule):
+    """Gradients handed on from slot to slot, in whole arrays: nothing is computed where one is."""
+
+    lr: Number = 0.5
+    slots = ("first", "second", "third")
+    whole = True
+
+    @staticmethod
+    def direction(xp: Any, k: Any, w: Any, g: Any, first: Any, second: Any, third: Any) -> tuple[Any, ...]:
+        return third, g, first, second
+
+    @staticmethod
+    def follow(xp: Any, k: Any, w: Any, u: Any) -> Any:
+        return u
+
+
+def test_a_slot_that_takes_over_another_takes_what_it_was() -> None:
+    w = torch.nn.Parameter(torch.zeros(3, 3))
+    optimizer = RuleOptimizer([w], Handing())
+    for t in range(1, 7):
+        w.grad = torch.full_like(w, t)
+        optimizer.step()
+        found = [float(x[0, 0]) for x in (*(optimizer.state[w][name] for name in Handing.slots), w.detach())]
+        assert found == [max(0, t - back) for back in range(4)]
 
 
 def test_decay_groups_and_late_weights_share_one_call() -> None:

@@ -139,3 +139,22 @@ def test_counters_outlive_tensors_that_share_their_memory() -> None:
     product.share_memory_()
     optimizer.step(gradients=[torch.ones(5)])
     assert int(optimizer.state[weight]["step"]) == 3
+
+
+def test_a_tensor_that_is_still_held_is_written_in_place_or_taken_out_again() -> None:
+    """The limit of noting who reaches in: other memory is seen when the tensor is taken out anew."""
+    optimizer, weights = trained()
+    ends = []
+    for again in (False, True):
+        held = optimizer.state[weights[0]]["exp_avg"]
+        step(optimizer)
+        held.zero_()
+        step(optimizer)
+        ends.append(held.clone())
+        step(optimizer)
+        held.data = torch.zeros_like(held)
+        if again:
+            assert optimizer.state[weights[0]]["exp_avg"] is held
+            step(optimizer)
+            assert torch.equal(held, ends[0])
+    assert torch.equal(*ends)

@@ -27,6 +27,7 @@ SEVERAL = {
     "sophiah": {"lr": 0.01},
     "sophiag": {"lr": 0.01},
     "cautious+sophiag": {"lr": 0.01},
+    "marsexact": {"lr": 0.01},
 }
 AVERAGING = {
     "asgd": {"lr": 0.1, "hyper": {"t0": 10.0}},

@@ -233,3 +233,17 @@ def test_deterministic_is_asked_of_torch_for_the_run():
 def test_a_wrong_setting_gets_a_sentence(settings, words):
     with pytest.raises(st.UserError, match=words):
         st.fit((X, y), **QUICK | settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"loss": "huber", "huber_delta": 0.1, "data": (X, z)}, {"label_smoothing": 0.3, "data": (X, y)}],
+    ids=["huber", "smoothing"],
+)
+def test_evaluate_measures_the_loss_of_the_run(settings):
+    inputs, target = settings.pop("data")
+    parts = {"val": (inputs[64:80], target[64:80]), "test": (inputs[80:], target[80:])}
+    run = st.fit((inputs[:64], target[:64]), **parts, **QUICK | settings)
+    # Means of 16 numbers in float32.
+    near = pytest.approx(run.metrics["test/loss"], rel=16 * float(np.finfo(np.float32).eps))
+    assert run.evaluate(parts["test"])["loss"] == near

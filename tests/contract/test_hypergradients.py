@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from steepest import rules
 from steepest.engine import on_numpy
 from steepest.engine.on_numpy import NUMPY
+from steepest.engine.torch import hypergradient
 from steepest.engine.torch.hypergradient import dots, tangents
 from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
@@ -375,3 +377,30 @@ def test_a_number_that_the_rule_has_not_is_refused_with_a_guess() -> None:
     w.grad = torch.ones(1, dtype=DOUBLE)
     with pytest.raises(UserError, match=r"SGD has no number 'weightdecay'\. Did you mean 'weight_decay'"):
         tangents(optimizer, {0: {"weightdecay": 1.0}})
+
+
+def test_weights_of_two_devices_are_not_laid_end_to_end() -> None:
+    """Played by rows that lie nowhere: what is together has one k. No machine with two devices ran this."""
+    rule = rules.AdamW()
+    places = [torch.device(name) for name in ("cpu", "cuda:0", "cuda:0", "cuda:1")]
+    rows = [
+        hypergradient.Row(n, 0, 1, {}, [SimpleNamespace(dtype=DOUBLE, device=place)])  # type: ignore[list-item]
+        for n, place in enumerate(places)
+    ]
+    first, second, third, fourth = hypergradient._made([rule], rows, [1] * 4, [()] * 4)
+    assert second is third
+    assert len({id(k) for k in (first, second, fourth)}) == 3
+
+
+def test_sums_of_several_weights_meet_on_the_cpu() -> None:
+    """A number of another device cannot be added to one of this: it is brought here, with its slope."""
+    asked = []
+
+    class Elsewhere(torch.Tensor):
+        def to(self, *to: Any, **more: Any) -> torch.Tensor:
+            asked.append(to)
+            return self.as_subclass(torch.Tensor)
+
+    total = hypergradient._summed(torch.ones(3).as_subclass(Elsewhere))
+    assert asked == [("cpu", torch.float64)]
+    assert float(total) == 3.0

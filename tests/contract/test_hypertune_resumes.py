@@ -18,19 +18,19 @@ STEPS = 60
 
 
 class Tuned:
-    """A net, its optimizer and its tuner."""
+    """A net, its optimizer and its tuner, which looks so seldom."""
 
-    def __init__(self, tunes: bool = True) -> None:
+    def __init__(self, tunes: bool = True, every: int = 3) -> None:
         torch.manual_seed(0)
         self.net = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.Dropout(0.2), nn.Linear(7, 1))
         self.dial = Dial("smoothing", 0.1, high=1.0)
         groups = {"3*": rules.AdamW(lr=0.01)}
         self.opt = optimizer(self.net, rules.AdamW(lr=0.01, weight_decay=0.1), groups)
-        self.tuner = self._tuner() if tunes else None
+        self.tuner = self._tuner(every) if tunes else None
 
-    def _tuner(self) -> Any:
+    def _tuner(self, every: int) -> Any:
         what = ("lr", "lr_scale", "beta1", "weight_decay", self.dial)
-        pace = {"window": 10, "every": 1, "validate_every": 2}
+        pace = {"window": 20, "every": every, "validate_every": 2}
         return hypertune(self.net, self.opt, *what, validation=self.held_out, training=self.held_out, **pace)
 
     def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -65,17 +65,20 @@ def run(tuned: Tuned, out: Path | None, stop: int | None = None) -> None:
             steps.step(tuned.loss(x, y))
 
 
-def whole() -> Tuned:
-    tuned = Tuned()
+def whole(every: int) -> Tuned:
+    tuned = Tuned(every=every)
     run(tuned, None)
     return tuned
 
 
-@pytest.mark.parametrize("stop", [1, 10, 23, 40])
-def test_a_tuned_loop_goes_on_to_the_identical_bits(tmp_path: Path, stop: int) -> None:
+@pytest.mark.parametrize(
+    ("every", "stop"), [(1, 1), (1, 23), (3, 20), (3, 21), (3, 22), (3, 23), (3, 40), (4, 41)]
+)
+def test_a_tuned_loop_goes_on_to_the_identical_bits(tmp_path: Path, every: int, stop: int) -> None:
+    """Broken off at a decision, at a look, between the look and its sample, and between looks."""
     with pytest.raises(KeyboardInterrupt):
-        run(Tuned(), tmp_path, stop)
-    again, wanted = Tuned(), whole()
+        run(Tuned(every=every), tmp_path, stop)
+    again, wanted = Tuned(every=every), whole(every)
     run(again, tmp_path)
     assert wanted.tuner.history
     assert {row["name"] for row in wanted.tuner.history} >= {"weight_decay"}

@@ -158,6 +158,58 @@ def test_a_group_that_comes_later_is_updated_too() -> None:
     assert late.weight.grad is None
 
 
+def two(inside: bool, **kept: Any) -> tuple[RuleOptimizer, torch.Tensor, torch.Tensor]:
+    """An optimizer of two groups of one weight each, of which only the first moves."""
+    a, b = (nn.Parameter(torch.ones(3, dtype=torch.bfloat16)) for _ in range(2))
+    groups = [{"params": [a], "lr": 0.1, "maximize": True}, {"params": [b], "lr": 0.0}]
+    optimizer = RuleOptimizer(groups, rules.SGD(), **kept)
+    if inside:
+        st.in_backward(optimizer)
+    return optimizer, a, b
+
+
+def turned(optimizer: Any, a: torch.Tensor, b: torch.Tensor) -> None:
+    optimizer.param_groups.reverse()
+
+
+def moved_over(optimizer: Any, a: torch.Tensor, b: torch.Tensor) -> None:
+    first, second = optimizer.param_groups
+    first["params"], second["params"] = [b], [a]
+
+
+def in_place(optimizer: Any, a: torch.Tensor, b: torch.Tensor) -> None:
+    first, second = optimizer.param_groups
+    first["params"][0], second["params"][0] = b, a
+
+
+def taken_out(optimizer: Any, a: torch.Tensor, b: torch.Tensor) -> None:
+    del optimizer.param_groups[1]
+
+
+@pytest.mark.parametrize("change", [turned, moved_over, in_place, taken_out])
+def test_a_weight_follows_the_group_that_it_is_in(change: Callable[..., None]) -> None:
+    ends = []
+    for inside in (False, True):
+        optimizer, a, b = two(inside, rounding="stochastic", seed=3)
+        for step in range(6):
+            (0.37 * (a.sum() + b.sum())).backward()
+            optimizer.step()
+            for weight in (a, b):
+                weight.grad = None
+            if step == 2:
+                change(optimizer, a, b)
+        ends.append(torch.cat([a.detach(), b.detach()]))
+    assert torch.equal(*ends)
+
+
+def test_a_weight_that_was_taken_out_keeps_its_gradient() -> None:
+    optimizer, a, b = two(True)
+    del optimizer.param_groups[0]
+    (a.sum() + b.sum()).backward()
+    assert torch.equal(a.detach(), torch.ones_like(a))
+    assert (a.grad is None, b.grad is None) == (False, True)
+
+
 REFUSED: dict[str, tuple[Callable[[Any, nn.Module], Any], str]] = {
     "a closure": (lambda optimizer, _: optimizer.step(lambda: 1.0), "given a closure"),
     "a scale": (lambda optimizer, _: optimizer.step(scale=0.5), "given a scale"),

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import steepest.torch
+from steepest import report
 from steepest.data.order import Plan
 from steepest.errors import UserError
 from steepest.train.guard import Diverged, Guard
@@ -127,7 +128,7 @@ def test_after_strikes_the_run_goes_back_and_then_gives_up_with_the_batch(tmp_pa
     assert rows[-1].rsplit(",", 2)[1] == "0.25"
 
 
-def test_at_a_plateau_the_best_weights_come_back_and_the_rate_falls():
+def test_at_a_plateau_the_best_weights_come_back_and_the_rate_falls(tmp_path):
     values = iter([1.0, 2.0, 3.0, 0.5, 2.0, 2.0, 2.0, 2.0])
     net, kept = network(), {}
 
@@ -144,13 +145,13 @@ def test_at_a_plateau_the_best_weights_come_back_and_the_rate_falls():
         if row["event"] == "decay":
             assert torch.equal(weights(net), kept[loop_.best_step])
 
-    steps = train(
-        net, opt, evaluate=evaluate, evaluate_every="1 step", epochs=9, stopping=machine, on_evaluation=note
-    )
+    often = {"evaluate": evaluate, "evaluate_every": "1 step", "epochs": 9, "out": tmp_path}
+    steps = train(net, opt, stopping=machine, on_evaluation=note, **often)
     events = [row["event"] for row in steps.history]
     assert events == ["improved", "", "decay", "improved", "", "decay", "", "stop"]
     assert rates == [0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.025, 0.025]
-    assert steps.why == "val/loss did not improve for 2 evaluations after 1 decay of the rate"
+    assert steps.why == "val/loss did not improve for 2 evaluations after 2 decays of the rate"
+    assert "The learning rate was lowered twice" in report.write(tmp_path).read_text()
     steps.restore_best()
     assert torch.equal(weights(net), kept[4])
 

@@ -40,9 +40,9 @@ def assert_same(a, b):
     assert all(torch.equal(shipped(a)[name], w) for name, w in shipped(b).items())
 
 
-def steepest(*arguments, **options):
-    command = [sys.executable, "-c", "from steepest.cli import main; main()", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+def steepest(*arguments, program="from steepest.cli import main; main()"):
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def ended(process):
@@ -77,44 +77,52 @@ def test_a_recipe_whose_data_changed_is_refused():
         st.fit(run.folder / "recipe.toml")
 
 
-def test_a_run_killed_twice_ends_with_the_bits_of_one_that_was_not(tmp_path):
-    settings = [
-        "--budget",
-        "40 epochs",
-        "--set",
-        "hidden=[16]",
-        "--set",
-        "dropout=0.3",
-        "--set",
-        "average=0.9",
-    ]
-    settings += ["--set", "save_every=7 steps", "--set", "keep=2", "--set", "num_threads=1"]
+STRUCK = """
+import os, signal, sys
+from steepest.cli import main
+from steepest.train.keeper import Keeper
+
+at, save = int(sys.argv.pop(1)), Keeper.save
+
+def struck(self, snapshot):
+    save(self, snapshot)
+    if snapshot.step >= at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Keeper.save = struck
+main()
+"""
+"""Kills itself when it has saved so many steps: never too early, never too late."""
+
+
+def test_a_run_killed_twice_ends_with_the_bits_of_one_that_was_not():
+    asked = ["hidden=[16]", "dropout=0.3", "average=0.9", "keep=2", "num_threads=1", "save_every=7 steps"]
+    settings = ["--budget", "40 epochs", *(word for one in asked for word in ("--set", one))]
     whole = steepest("fit", "wine", "--out", "whole", *settings)
     assert ended(whole)[0] == 0
-    process = steepest("fit", "wine", "--out", "killed", *settings)
-    for saved in (15, 45):
-        _wait_for_step(tmp_path / "killed", saved, process)
-        process.send_signal(signal.SIGKILL)
-        ended(process)
-        process = steepest("resume", "killed")
-    assert ended(process)[0] == 0
+    killed = steepest(15, "fit", "wine", "--out", "killed", *settings, program=STRUCK)
+    assert ended(killed)[0] == -signal.SIGKILL
+    killed = steepest(45, "resume", "killed", program=STRUCK)
+    assert ended(killed)[0] == -signal.SIGKILL
+    assert ended(steepest("resume", "killed"))[0] == 0
     assert_same(st.Run("whole"), st.Run("killed"))
 
 
-def _wait_for_step(folder, step, process):
-    until = time.monotonic() + 60
-    while time.monotonic() < until and process.poll() is None:
-        if any(int(p.name.split("-")[1]) >= step for p in folder.glob("checkpoints/step-??????")):
-            return
+ENDLESS = ("fit", "iris", "--out", "run", "--budget", "100000000 steps", "--set", "patience=1000000")
+
+
+def _begun(folder):
+    """A run without end in the folder, that has saved its start."""
+    process = steepest(*ENDLESS)
+    while not list(folder.glob("checkpoints/step-??????")):
+        assert process.poll() is None, process.communicate()
         time.sleep(0.005)
+    return process
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_a_usable_run_and_its_exit_code(tmp_path, number, code):
-    process = steepest(
-        "fit", "iris", "--out", "run", "--budget", "100000 epochs", "--set", "patience=1000000"
-    )
-    _wait_for_step(tmp_path / "run", 0, process)
+    process = _begun(tmp_path / "run")
     time.sleep(0.3)
     process.send_signal(number)
     left, printed, _ = ended(process)
@@ -173,14 +181,14 @@ def test_runs_are_numbered():
 
 
 def test_a_second_process_in_the_folder_is_refused(tmp_path):
-    first = steepest("fit", "iris", "--out", "run", "--budget", "100000 epochs", "--set", "patience=1000000")
-    _wait_for_step(tmp_path / "run", 0, first)
-    second = steepest("resume", "run")
-    code, _, complained = ended(second)
+    first = _begun(tmp_path / "run")
+    try:
+        code, _, complained = ended(steepest("resume", "run"))
+    finally:
+        first.send_signal(signal.SIGTERM)
+    assert ended(first)[0] == 143
     assert code == 2
     assert "Another process is training" in complained
-    first.send_signal(signal.SIGTERM)
-    assert ended(first)[0] == 143
 
 
 def test_another_environment_is_named_and_not_fatal():

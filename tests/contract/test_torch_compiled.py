@@ -206,6 +206,31 @@ def test_16_bit_weights_are_rounded_once_and_keep_full_state() -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("least", [on_compiled.DIRECT, 2])
+def test_gradients_of_another_dtype_compile_nothing_in_a_step(
+    least: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compilation that failed there would have moved some weights and not others."""
+    monkeypatch.setattr(on_compiled, "DIRECT", least)
+    monkeypatch.setattr(on_compiled, "_updates", {})
+    a, b = twins(rules.SGD(lr=0.01), dtype)
+    for optimizer in (a, b):
+        move(optimizer, range(1))
+    assert engines(a) == {Flat}
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for given in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+            gradients = [torch.from_numpy(drawn(tuple(w.shape), 1)).to(given) for w in values_of(a)]
+            a.step(gradients=gradients)
+            b.step(gradients=gradients)
+    assert_near(a, b, dtype)
+
+
+def values_of(optimizer: RuleOptimizer) -> list[torch.Tensor]:
+    return [w for group in optimizer.param_groups for w in group["params"]]
+
+
+@needs_compiler
 def test_a_run_resumes_to_the_same_bits() -> None:
     absent = {(3, 2), (9, 4)}
     straight = RuleOptimizer(weights(), rules.AdamW(lr=0.01), engine="compiled")

@@ -5,6 +5,7 @@ The arguments are those that torch's own tests try, and so are the errors."""
 import copy
 import inspect
 import io
+import multiprocessing
 import pickle
 import sys
 import types
@@ -188,6 +189,49 @@ def test_complaints_are_torchs(infos: dict[str, Any], name: str) -> None:
         else:
             with refused(error.error_type, match=error.error_regex):
                 getattr(ours, name)(params, **given.kwargs)
+
+
+@pytest.mark.parametrize("name", [*SAME, *THEIRS])
+def test_public_names_are_torchs(name: str) -> None:
+    """Methods, properties and constants of torch's class are there, and methods take what torch's take."""
+    theirs, own = getattr(torch.optim, name), getattr(ours, name)
+    public = [word for word in dir(theirs) if not word.startswith("_")]
+    assert [word for word in public if not hasattr(own, word)] == []
+    for word in public:
+        if inspect.isfunction(getattr(theirs, word)):
+            taken = inspect.signature(getattr(own, word)).parameters
+            given = inspect.signature(getattr(theirs, word)).parameters.items()
+            assert [(one, taken[one].kind, taken[one].default) for one, _ in given] == [
+                (one, its.kind, its.default) for one, its in given
+            ]
+
+
+def test_every_optimizer_of_torchs_has_its_class() -> None:
+    found = [one for one in vars(torch.optim).values() if isinstance(one, type)]
+    theirs = {one.__name__ for one in found if issubclass(one, torch.optim.Optimizer)}
+    assert theirs - {"Optimizer"} == {*SAME, *THEIRS}
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_sums_of_adagrad_may_be_shared_with_other_processes(moved: bool) -> None:
+    """What a child's step adds to them, its parent sees; before the first step as well, as with torch's."""
+    found = []
+    for home in (ours.Adagrad, torch.optim.Adagrad):
+        own = weights("Adagrad")
+        opt = home(own, lr=0.1, initial_accumulator_value=0.5)
+        if moved:
+            move(opt, range(2))
+        opt.share_memory()
+        assert all(opt.state[w]["sum"].is_shared() for w in own)
+        assert not any(opt.state[w]["step"].is_shared() for w in own)
+        child = multiprocessing.get_context("fork").Process(target=move, args=(opt, range(2, 3)))
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+        move(opt, range(3, 6))
+        found.append([*(opt.state[w]["sum"] for w in own), *(w.detach() for w in own)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=STEPS * DOUBLE, atol=STEPS * DOUBLE)
 
 
 @pytest.mark.parametrize("name", THEIRS)

@@ -305,6 +305,23 @@ def test_mistakes_are_said_and_nothing_moves(name: str) -> None:
     assert not optimizer.state
 
 
-def test_two_kinds_of_further_passes_do_not_mix() -> None:
-    with pytest.raises(UserError, match="cannot be one of two passes"):
-        RuleOptimizer(points(), wrap.sam(rules.SophiaH()))
+@pytest.mark.parametrize("rule", [wrap.sam(rules.SophiaH()), wrap.asam(rules.MARSExact()), rules.MARSExact()])
+def test_two_kinds_of_further_passes_do_not_mix(rule: rules.Rule) -> None:
+    first, second = points()
+    groups = [{"params": [first]}, {"params": [second], "rule": rules.AdaHessian()}]
+    with pytest.raises(UserError, match="cannot be together in one optimizer"):
+        RuleOptimizer(groups, rule)
+
+
+@pytest.mark.parametrize("name", ["adahessian", "sophiah", "sophiag"])
+def test_chance_is_that_of_the_seed(name: str) -> None:
+    ends = []
+    for seed in (0, 7, 7, -7):
+        net, x, y = task()
+        optimizer = RuleOptimizer(net.parameters(), CURVED[name], seed=seed)
+        for _ in range(2):
+            optimizer.step(fitting(net, x, y, name == "sophiag"))
+        ends.append(torch.cat([w.detach().flatten() for w in net.parameters()]))
+    assert torch.equal(ends[1], ends[2])
+    assert not torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[1], ends[3])

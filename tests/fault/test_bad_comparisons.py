@@ -95,6 +95,20 @@ def test_a_comparison_with_objects_is_gone_on_with_by_the_same_call_alone():
     assert len(st.compare((X, y), TWO, seeds=2, out="runs/c", **QUICK).results) == 4
 
 
+def test_a_loader_that_shuffles_by_itself_makes_no_pairs():
+    X, y = torch.randn(60, 3), torch.arange(60) % 2
+
+    class Restless:
+        """In another order each time, by chance that no seed reaches."""
+
+        def __iter__(self):
+            order = np.random.default_rng().permutation(60).reshape(6, 10)
+            return ((X[rows], y[rows]) for rows in order)
+
+    asked = {"val": (X, y), "test": 0, "model": torch.nn.Linear(3, 2), "loss": "cross_entropy"}
+    refused("would be no pairs. Give arrays", Restless(), TWO, budget="8 steps", **asked)
+
+
 def test_a_damaged_question_is_named():
     found = st.compare("iris", TWO, seeds=1, out="runs/c", **QUICK)
     (found.folder / "compare.toml").write_text("format = ")

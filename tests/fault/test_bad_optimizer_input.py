@@ -123,6 +123,27 @@ def test_a_number_out_of_range_written_into_a_group_stops_the_step(entry: str, v
     assert bits(opt) == before
 
 
+SCALES = [float("nan"), float("inf"), float("-inf"), 0.0, torch.tensor(float("nan"))]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("home", ["ordinary", "watched", "closure", "curvature"])
+def test_a_scale_that_is_no_factor_stops_the_step(home: str, moved: bool, scale: Any) -> None:
+    opt = two(rules.AdaHessian() if home == "curvature" else None, moved=moved and home != "curvature")
+    if home == "watched":
+        opt.register_step_pre_hook(lambda *_: None)
+    before, closures = (
+        bits(opt),
+        {"closure": lambda: 1.0, "curvature": lambda: opt.param_groups[0]["params"][0].sum()},
+    )
+    with pytest.raises(
+        UserError, match=r"step\(scale=\) must be a finite number that is not 0, got .*nothing has"
+    ):
+        opt.step(closures.get(home), scale=scale)
+    assert bits(opt) == before
+
+
 # --- groups ---
 
 

@@ -21,6 +21,9 @@ from steepest.torch import loop, optimizer
 draw = np.random.default_rng(0)
 X, y = draw.normal(size=(200, 8)).astype(np.float32), draw.integers(0, 3, 200)
 KILLS = 3
+STEPS = 150
+Hook = Callable[[Any], None]
+Work = Callable[[Path, Hook | None], None]
 RULES = ["lookahead+cautious+lion", "sam+adamw", "schedule_free+adamw", "adahessian", "muon"]
 
 
@@ -30,30 +33,32 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     fit(tmp_path_factory.mktemp("warm") / "run")
 
 
-def fit(out: Path, **settings: Any) -> None:
+def fit(out: Path, on_step: Hook | None = None, **settings: Any) -> None:
     """The run, begun or gone on with."""
     if (out / "recipe.toml").exists():
-        st.resume(str(out), data=(X, y))
+        st.resume(str(out), data=(X, y), on_step=on_step)
         return
     st.fit(
         (X, y),
         out=str(out),
-        budget="150 steps",
+        budget=f"{STEPS} steps",
         batch_size=16,
         hidden=[16],
         dropout=0.1,
         save_every="10 steps",
+        on_step=on_step,
         **settings,
     )
 
 
-def in_few_bits(out: Path) -> None:
+def in_few_bits(out: Path, on_step: Hook | None = None) -> None:
     """A loop of one's own whose moments lie in 8 bits, rounded by chance, beside an average."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.1), nn.ReLU(), nn.Linear(64, 3))
     opt = optimizer(net, "adamw", moments="8bit", average=0.9, seed=3)
     data = torch.from_numpy(X), torch.from_numpy(y)
-    with loop(net, opt, data, out=out, budget="400 steps", batch_size=16, save_every="5 steps") as steps:
+    asked: dict[str, Any] = {"budget": f"{STEPS} steps", "batch_size": 16, "save_every": "5 steps"}
+    with loop(net, opt, data, out=out, on_step=on_step, **asked) as steps:
         for x, target in steps:
             steps.step(nn.functional.cross_entropy(net(x), target))
 
@@ -78,12 +83,22 @@ def saved(out: Path) -> list[str]:
     return sorted(path.name for path in (out / "checkpoints").glob("step-*"))
 
 
-def killed(work: Callable[[], object], out: Path, chance: random.Random) -> None:
-    """Let the run write some checkpoints, then kill it at a random instant."""
+def waits(at: int) -> Hook:
+    """A hook that holds a run at a step until it is killed: no machine is so fast that it ends before."""
+
+    def hook(steps: Any) -> None:
+        while steps.done >= at:
+            time.sleep(0.001)
+
+    return hook
+
+
+def killed(work: Work, out: Path, at: int, chance: random.Random) -> None:
+    """Let the run write some checkpoints, then kill it at a random instant, at the latest at a step."""
     before = saved(out)
-    running = child(work)
+    running = child(lambda: work(out, waits(at)))
     while len(set(saved(out)) - set(before)) < 2:
-        assert os.waitpid(running, os.WNOHANG) == (0, 0), "it ended before it could be killed"
+        assert os.waitpid(running, os.WNOHANG) == (0, 0), "it ended by itself"
         time.sleep(0.001)
     time.sleep(chance.uniform(0, 0.05))
     os.kill(running, signal.SIGKILL)
@@ -99,12 +114,12 @@ def remains(out: Path) -> dict[str, Any]:
     return {"rows": rows} | {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
-def survives(work: Callable[[Path], object], place: Path) -> None:
+def survives(work: Work, place: Path) -> None:
     chance = random.Random(place.name)
-    assert os.waitpid(child(lambda: work(place / "alone")), 0)[1] == 0
-    for _ in range(KILLS):
-        killed(lambda: work(place / "killed"), place / "killed", chance)
-    assert os.waitpid(child(lambda: work(place / "killed")), 0)[1] == 0
+    assert os.waitpid(child(lambda: work(place / "alone", None)), 0)[1] == 0
+    for number in range(1, KILLS + 1):
+        killed(work, place / "killed", number * STEPS // (KILLS + 1), chance)
+    assert os.waitpid(child(lambda: work(place / "killed", None)), 0)[1] == 0
     one, other = remains(place / "alone"), remains(place / "killed")
     assert one.keys() == other.keys()
     assert [name for name in one if one[name] != other[name]] == []
@@ -112,11 +127,11 @@ def survives(work: Callable[[Path], object], place: Path) -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_fit_killed_three_times_ends_as_one_left_alone(tmp_path: Path, rule: str) -> None:
-    survives(lambda out: fit(out, rule=rule), tmp_path)
+    survives(lambda out, hook: fit(out, hook, rule=rule), tmp_path)
 
 
 def test_so_does_one_with_an_average(tmp_path: Path) -> None:
-    survives(lambda out: fit(out, average=0.9), tmp_path)
+    survives(lambda out, hook: fit(out, hook, average=0.9), tmp_path)
 
 
 def test_so_does_a_loop_with_moments_in_8_bits(tmp_path: Path) -> None:
@@ -174,16 +189,17 @@ def test_a_disk_that_takes_no_more_ends_in_a_sentence_and_the_run_can_go_on(tmp_
 
 def test_a_second_fit_and_a_resume_beside_a_running_one_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    running = child(lambda: fit(out, rule="sam+adamw"))
-    while not saved(out):
-        time.sleep(0.001)
-    os.kill(running, signal.SIGSTOP)
+    running = child(lambda: fit(out, waits(20), rule="sam+adamw"))
     try:
+        while not saved(out):
+            assert os.waitpid(running, os.WNOHANG) == (0, 0), "it ended by itself"
+            time.sleep(0.001)
         with pytest.raises(st.UserError, match="Another process is training in"):
             st.resume(str(out), data=(X, y))
         with pytest.raises(st.UserError, match="holds a run already"):
             st.fit((X, y), out=str(out), budget="1 step")
     finally:
-        os.kill(running, signal.SIGCONT)
-    assert os.waitpid(running, 0)[1] == 0
+        os.kill(running, signal.SIGKILL)
+        os.waitpid(running, 0)
+    st.resume(str(out), data=(X, y))
     assert st.Run(str(out)).metrics["test/loss"] > 0

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import pytest
 import torch
 
 import steepest as st
+from steepest.choose.journal import Journal
 
 draw = np.random.default_rng(0)
 X, y = draw.normal(size=(400, 8)).astype(np.float32), draw.integers(0, 3, 400)
 KILLS = 3
+LEASH = 4
+"""Measurements that a search may make before it waits for its signal: none is so fast that it ends before."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,17 +30,17 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     )
 
 
-def fit(out: Path) -> None:
+def fit(out: Path, on_step: Callable[[Any], None] | None = None, **settings: Any) -> None:
     if (out / "recipe.toml").exists():
-        st.resume(str(out), data=(X, y))
+        st.resume(str(out), data=(X, y), on_step=on_step)
         return
     opened: dict[str, Any] = dict.fromkeys(("rule", "lr", "schedule", "clip_norm"), "auto")
-    settings: dict[str, Any] = {"batch_size": 16, "hidden": [16], "dropout": 0.1}
-    st.fit((X, y), out=str(out), budget="1200 steps", **settings, **opened)
+    usual: dict[str, Any] = {"batch_size": 16, "hidden": [16], "dropout": 0.1, "budget": "1200 steps"}
+    st.fit((X, y), out=str(out), on_step=on_step, **usual | opened | settings)
 
 
-def child(out: Path) -> int:
-    """The process id of a fork that trains in silence."""
+def child(out: Path, leash: int | None = None, **settings: Any) -> int:
+    """The process id of a fork that trains in silence; on a leash it stays after so many measurements."""
     started = os.fork()
     if started:
         return started
@@ -44,10 +48,33 @@ def child(out: Path) -> int:
     try:
         torch.set_num_threads(1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        fit(out)
+        if leash is not None:
+            hold(out, measured(out) + leash)
+        fit(out, **settings)
         code = 0
     finally:
         os._exit(code)
+
+
+def hold(out: Path, most: int) -> None:
+    """Let no search of this process measure more than so much before it is let go."""
+    once = Journal.once
+
+    def held(self: Journal, name: str, measure: Callable[[], Any]) -> Any:
+        while measured(out) >= most and not (out / "go").exists():
+            time.sleep(0.001)
+        return once(self, name, measure)
+
+    Journal.once = held
+
+
+def held(out: Path, measurements: int = 3, **settings: Any) -> int:
+    """A child that has made some measurements of its search and will not end it."""
+    before, running = measured(out), child(out, LEASH, **settings)
+    while measured(out) < before + measurements:
+        assert os.waitpid(running, os.WNOHANG) == (0, 0), "it ended by itself"
+        time.sleep(0.001)
+    return running
 
 
 def measured(out: Path) -> int:
@@ -55,12 +82,9 @@ def measured(out: Path) -> int:
     return len(list((out / "search").glob("*.json")))
 
 
-def killed(out: Path, chance: random.Random) -> None:
+def killed(out: Path, chance: random.Random, **settings: Any) -> None:
     """Let the search measure a little more, then kill it at a random instant."""
-    before, running = measured(out), child(out)
-    while measured(out) < before + 2:
-        assert os.waitpid(running, os.WNOHANG) == (0, 0), "it ended before it could be killed"
-        time.sleep(0.001)
+    running = held(out, 2, **settings)
     time.sleep(chance.uniform(0, 0.02))
     os.kill(running, signal.SIGKILL)
     assert os.WIFSIGNALED(os.waitpid(running, 0)[1])
@@ -74,22 +98,41 @@ def remains(out: Path) -> dict[str, Any]:
     return {"rows": rows, "evidence": evidence, "model": (out / "model.safetensors").read_bytes()}
 
 
-def test_a_search_killed_three_times_ends_as_one_left_alone(tmp_path: Path) -> None:
-    alone, hurt, chance = tmp_path / "alone", tmp_path / "hurt", random.Random(1)
-    assert os.waitpid(child(alone), 0)[1] == 0
+def survives(place: Path, **settings: Any) -> st.Run:
+    """The run that was killed in its search and, when that was done, in its training."""
+    alone, hurt, chance = place / "alone", place / "hurt", random.Random(1)
+    assert os.waitpid(child(alone, **settings), 0)[1] == 0
+    assert measured(alone) > KILLS * LEASH, "the last kill would find no search"
     for _ in range(KILLS):
-        killed(hurt, chance)
+        killed(hurt, chance, **settings)
+    assert os.WIFSIGNALED(os.waitpid(child(hurt, on_step=dies), 0)[1])
     assert os.waitpid(child(hurt), 0)[1] == 0
     assert remains(alone) == remains(hurt)
+    return st.Run(hurt)
+
+
+def dies(steps: Any) -> None:
+    """A hook that kills its process in the midst of the training."""
+    if steps.done == 777:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_search_killed_three_times_ends_as_one_left_alone(tmp_path: Path) -> None:
+    survives(tmp_path)
+
+
+@pytest.mark.parametrize("policy", ["growing 16 to 64", "following 16 to 64", "stochastic 16 to 64"])
+def test_so_does_one_whose_batches_vary(tmp_path: Path, policy: str) -> None:
+    run = survives(tmp_path, batch_size=policy, schedule="linear", save_every="50 steps")
+    evenly = run.steps * 16 / run.history["epoch"][-1]
+    assert evenly < 0.8 * 280, "batches that grow go through the 280 examples in fewer updates"
 
 
 def test_a_signal_in_the_search_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    running = child(out)
-    while measured(out) < 3:
-        assert os.waitpid(running, os.WNOHANG) == (0, 0), "it ended before it could be stopped"
-        time.sleep(0.001)
+    running = held(out)
     os.kill(running, signal.SIGTERM)
+    (out / "go").touch()
     os.waitpid(running, 0)
     assert st.Run(out).status == "stopped"
     assert st.Run(out).steps == 0
@@ -99,9 +142,7 @@ def test_a_signal_in_the_search_says_how_to_go_on(tmp_path: Path) -> None:
 
 def test_a_damaged_measurement_is_named(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    running = child(out)
-    while measured(out) < 3:
-        time.sleep(0.001)
+    running = held(out)
     os.kill(running, signal.SIGKILL)
     os.waitpid(running, 0)
     next((out / "search").glob("edge*.json")).write_text("{")

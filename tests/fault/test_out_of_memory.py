@@ -10,7 +10,7 @@ import steepest as st
 from steepest.data.batches import batches
 from steepest.errors import UserError
 from steepest.train.loop import loop
-from steepest.train.memory import ran_out
+from steepest.train.memory import Beginning, ran_out
 
 SAYS = "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
 CHANCE = torch.Generator().manual_seed(0)
@@ -90,6 +90,69 @@ def test_the_arithmetic_is_that_of_the_whole_batch_to_rounding():
     )
 
 
+class Own(nn.Module):
+    """Counts its calls and draws noise, in ways that nobody knows of from outside."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return x + 0.1 * torch.randn(x.shape)
+
+
+LAYERS = {
+    "batch norm": lambda: nn.BatchNorm1d(8),
+    "dropout": lambda: nn.Dropout(0.5),
+    "own": Own,
+    "attention": lambda: nn.Sequential(nn.Unflatten(1, (1, 8)), Attention(8, 2, 0.5), nn.Flatten()),
+}
+
+
+class Attention(nn.MultiheadAttention):
+    def forward(self, x):
+        return super().forward(x, x, x)[0]
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_the_pass_that_failed_leaves_nothing_behind(layer, backward):
+    """Neither statistics nor random numbers: of a microbatch that fitted and of the one that did not."""
+    states = []
+    for scarce, parts in ((Scarce(4, backward, since=2), 2), (nn.Identity(), 4)):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 8), LAYERS[layer](), scarce, nn.Tanh(), nn.Linear(8, 3))
+        train(net, accumulate=parts, steps=3)
+        states.append(net.state_dict())
+    assert states[0].keys() == states[1].keys()
+    assert [name for name in states[0] if not torch.equal(states[0][name], states[1][name])] == []
+
+
+def test_nothing_is_kept_of_networks_without_such():
+    beginning = Beginning(nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Sequential(nn.ReLU())))
+    beginning.keep(True)
+    assert (beginning._buffers, beginning._chance) == ([], [])
+
+
+def test_nor_where_a_loss_cannot_be_made_again(monkeypatch):
+    wanted = []
+    monkeypatch.setattr(Beginning, "keep", lambda self, asked: wanted.append(asked))
+    train(network(dropout=0.5), closure=False, steps=3)
+    assert wanted == [True, False, False]
+
+
+def test_what_is_put_back_is_of_this_update():
+    """The losses before were there already, so that nothing was kept; what they drew is not drawn again."""
+    beginning = Beginning(nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5)))
+    beginning.keep(True)
+    torch.rand(3)
+    beginning.keep(False)
+    before = torch.get_rng_state()
+    beginning.put_back()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_it_is_on_record(tmp_path):
     net = network(Scarce(8, since=4))
     inside = train(net, out=tmp_path)
@@ -99,6 +162,14 @@ def test_it_is_on_record(tmp_path):
     (found,) = [one for one in noted if one["choice"] == "microbatch"]
     assert found["decided"] == 8
     assert "16 examples at once in step 4" in found["why"]
+
+
+def test_the_best_step_keeps_its_metrics_where_memory_runs_out_after_it():
+    values = iter([1.0, 2.0, 3.0, 4.0])
+    measured = {"evaluate": lambda: {"loss": next(values)}, "evaluate_every": "3 steps"}
+    result = train(network(Scarce(8, since=4)), **measured).result()
+    assert result["best_step"] == 3
+    assert result["metrics"]["val/loss"] == 1.0
 
 
 @pytest.mark.parametrize("cut", [3, 4, 5, 8])
@@ -161,6 +232,88 @@ def test_fit_goes_on_in_smaller_parts(tmp_path):
     )
     assert run.status == "finished"
     assert any(one.choice == "microbatch" and one.decided in (6, 8) for one in run.evidence)
+
+
+# --- outside updates: the look at a fresh network, evaluations, searches ---
+
+SOME = torch.randn(400, 6, generator=CHANCE)
+SEARCHED = {"budget": "600 steps", "batch_size": 16}
+
+
+def labelled():
+    return SOME.numpy(), (SOME[:, 0] > 0).long().add(SOME[:, 1] > 0).numpy()
+
+
+def fit(scarce, **settings):
+    return st.fit(labelled(), model=network(scarce), **settings)
+
+
+@pytest.fixture
+def _empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("_empty_folder")
+def test_what_is_measured_in_parts_is_what_is_measured_at_once():
+    roomy, short = (fit(Scarce(room), budget="2 epochs", batch_size=4) for room in (10**6, 5))
+    assert not [one for one in short.evidence if one.choice == "microbatch"]
+    for name, value in roomy.metrics.items():
+        assert short.metrics[name] == pytest.approx(value, rel=400 * torch.finfo(torch.float32).eps)
+
+
+@pytest.mark.usefixtures("_empty_folder")
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("opened", [("lr",), ("rule", "lr", "batch_size", "schedule", "clip_norm", "stop")])
+def test_a_search_goes_on_in_smaller_parts_and_says_so(opened, backward):
+    run = fit(Scarce(5, backward), **SEARCHED | dict.fromkeys(opened, "auto"))
+    assert run.status == "finished"
+    told = {one.choice: one for one in run.evidence}
+    assert "held-out loss" in told["lr"].why
+    assert told["microbatch"].decided <= 5
+    assert "in the search" in told["microbatch"].why
+
+
+@pytest.mark.usefixtures("_empty_folder")
+def test_a_search_chooses_as_one_with_room_does():
+    roomy, short = (fit(Scarce(room), lr="auto", **SEARCHED) for room in (10**6, 5))
+    assert short.chosen["name"] == roomy.chosen["name"]
+
+
+@pytest.mark.usefixtures("_empty_folder")
+@pytest.mark.parametrize("engine", ["steepest", "optuna"])
+def test_so_does_tune(engine):
+    asked = {**SEARCHED, "of": SEARCHED["budget"], "budget": "25%", "lr": "auto"}
+    found = st.tune(labelled(), engine=engine, model=network(Scarce(5)), **asked)
+    assert any(one.choice == "lr" for one in found)
+
+
+@pytest.mark.usefixtures("_empty_folder")
+def test_a_search_without_room_for_a_single_example_says_so():
+    with pytest.raises(UserError, match="at every size of batch, down to a single example"):
+        fit(Scarce(0), lr="auto", **SEARCHED)
+
+
+@pytest.mark.usefixtures("_empty_folder")
+def test_without_room_for_copies_the_default_is_taken_and_it_is_said():
+    class Large(Scarce):
+        def __deepcopy__(self, memo):
+            raise RuntimeError(SAYS)
+
+    run = fit(Large(10**6), lr="auto", rule="auto", schedule="auto", **SEARCHED)
+    told = {one.choice: one for one in run.evidence}
+    assert run.status == "finished"
+    assert told["lr"].decided == 1e-3
+    assert "not measured: memory ran out" in told["lr"].why
+
+
+@pytest.mark.usefixtures("_empty_folder")
+def test_an_error_of_a_network_is_not_taken_for_memory():
+    class Narrow(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(UserError, match="cannot take inputs of shape"):
+        fit(Narrow(), lr="auto", **SEARCHED)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ def test_a_word_stands_for_the_usual_ends():
         (True, "batch_size must be"),
         (2.5, "got 2.5"),
         ("growth", "Did you mean 'growing'"),
+        ("²", "got .²."),
         ("growing 64", "got 'growing 64'"),
         ("growing 64 to 32", "from the smaller to the larger"),
         ("stochastic 0 to 32", "at least 1"),

@@ -21,10 +21,17 @@ def test_the_band_is_the_middle_half_between_two_evaluations():
     assert (low[half], high[half]) == (pytest.approx(middle[half] - 1), pytest.approx(middle[half] + 1))
 
 
-def test_the_band_ends_where_fewer_than_half_of_the_runs_go_on():
-    at, *_ = band([run([0, 10], [1, 0]), run([0, 4], [1, 0]), run([0, 4], [1, 0])])
+def test_a_run_that_has_ended_stays_at_its_last_value():
+    """Else the median would jump to the runs that go on, as if all had got better or worse."""
+    at, _, middle, _ = band([run([0, 10], [9, 1]), run([0, 4], [9, 5]), run([0, 4], [9, 5])])
+    assert at[-1] == 10
+    assert set(middle[at > 4]) == {5}
+
+
+def test_the_band_ends_where_fewer_than_half_of_the_runs_have_not_failed():
+    at, *_ = band([run([0, 10], [1, 0]), run([0, 4], [1, 0], True), run([0, 4], [1, 0], True)])
     assert at[-1] <= 4
-    at, *_ = band([run([0, 10], [1, 0]), run([0, 4], [1, 0])])
+    at, *_ = band([run([0, 10], [1, 0]), run([0, 4], [1, 0], True)])
     assert at[-1] == 10
 
 

@@ -166,6 +166,14 @@ def test_a_damaged_file_is_named(tmp_path, text, said):
         read(tmp_path / "compare.toml")
 
 
+@pytest.mark.parametrize("name", ["compare-x-1", "compare-x-2", "compare-2"])
+def test_a_name_that_ends_in_a_number_keeps_it(tmp_path, name):
+    for folder in (name, f"{name}-2"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "anything").touch()
+    assert taken.free(tmp_path / name, plan()).path.name == f"{name}-3"
+
+
 def test_a_share_of_a_budget_has_a_least_length_and_is_never_longer_than_the_whole():
     assert conditions.part_of("1000 steps", 0.2, 20) == "200 steps"
     assert conditions.part_of("50 steps", 0.2, 20) == "20 steps"

@@ -2,6 +2,8 @@
 
 import json
 import math
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from steepest.comparison.plan import planned, resolved
 from steepest.comparison.runs import APART, Stopped, complete, so_far
 from steepest.errors import UserError
 from steepest.report.page import POLICY
+from steepest.rule import Number, Rule
 
 
 class Trainer:
@@ -57,7 +60,7 @@ class Silent:
         self.runs.append((result.strategy, result.seed))
 
 
-def plan(seeds=2, asked=None, **settings):
+def plan(asked=None, seeds=2, **settings):
     asked = asked or {"adamw": {"lr": 0.1}, "sgd": {"lr": 0.2}}
     return planned(asked, {"data": "iris", "budget": "40 steps", **settings}, seeds=seeds)
 
@@ -162,6 +165,23 @@ def test_a_curve_lies_over_what_is_equal(tmp_path, equal, budget, at):
     assert found.spent == {"steps": 40, "seconds": 0.4, "gradients": 80}
 
 
+def test_a_rule_of_ones_own_has_its_cost_while_it_is_at_hand(tmp_path):
+    @dataclass(frozen=True)
+    class Twice(Rule):
+        lr: Number = 0.1
+
+        @staticmethod
+        def ascent(xp, w, g):
+            return g
+
+    asked = plan({"twice": Twice(), "sgd": {"lr": 0.2}}, seeds=1)
+    Place(tmp_path).plan.write_text(asked.relative_to(tmp_path).to_toml())
+    complete(asked, Place(tmp_path), Trainer(), Silent())
+    spent = [one.spent["gradients"] for one in so_far(asked, Place(tmp_path))]
+    assert spent == [80, 40]
+    assert [one.spent["gradients"] for one in Comparison(tmp_path).results] == [40, 40]
+
+
 def test_rows_without_the_metric_are_no_points_of_the_curve(tmp_path):
     Trainer(lambda settings: math.nan)(
         tmp_path / "sgd-seed-0", plan().settings_of(plan().strategies[1], 0, 0.1)
@@ -196,7 +216,7 @@ def test_a_comparison_is_opened_from_its_folder_and_judged(tmp_path):
     opened = Comparison(tmp_path)
     assert len(opened.results) == 16
     assert opened.verdict.target == pytest.approx(0.5 + 1 / 40 + 0.001 * 2, abs=2e-3)
-    assert opened.best in (None, "sgd")
+    assert opened.best == "sgd"
     assert opened.run("sgd", 3).recipe.seed == 3
 
 
@@ -210,7 +230,7 @@ def test_the_report_is_one_page_without_network_and_the_same_each_time(tmp_path)
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
     assert 'href="adamw-seed-0/report.html"' in page
     verdict = json.loads(Place(tmp_path).verdict.read_text())
-    assert verdict["best"] is None or verdict["best"] == "adamw"
+    assert verdict["best"] == "adamw"
     assert {"sentences", "differences", "times", "standings", "target"} <= verdict.keys()
     assert Comparison(tmp_path).report().read_text() == page
 
@@ -233,3 +253,25 @@ def test_names_that_are_no_markup_stay_text(tmp_path):
 def test_a_folder_without_a_comparison_is_named(tmp_path):
     with pytest.raises(UserError, match=r"holds no compare\.toml"):
         Comparison(tmp_path)
+
+
+def test_the_folder_keeps_on_how_many_seeds_it_was_judged(tmp_path):
+    """Each number once, however often it is looked at; runs that are not all done are no verdict."""
+
+    def judged(seeds, stop_after=None):
+        asked = plan(seeds=seeds)
+        Place(tmp_path).plan.write_text(asked.relative_to(tmp_path).to_toml())
+        trainer = Trainer(lambda s: 0.5 + 0.01 * math.sin(s["seed"] + s["lr"]), stop_after)
+        with suppress(Stopped):
+            complete(asked, Place(tmp_path), trainer, Silent())
+        opened = Comparison(tmp_path)
+        opened.report()
+        return opened.verdict.level, json.loads(Place(tmp_path).verdict.read_text())["looks"]
+
+    assert judged(3) == (0.05, [3])
+    assert judged(6) == (0.05, [3, 6])
+    assert judged(6) == (0.05, [3, 6])
+    assert judged(8, stop_after=1) == (0.025, [3, 6])
+    assert judged(8) == (0.025, [3, 6, 8])
+    assert judged(9) == (0.0125, [3, 6, 8, 9])
+    assert "tested at 1.25 %" in Place(tmp_path).report.read_text()

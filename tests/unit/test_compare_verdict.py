@@ -7,9 +7,11 @@ import pytest
 
 from steepest.comparison import words
 from steepest.comparison.findings import LEVEL, Pairs, findings
+from steepest.comparison.looks import level_of
 from steepest.comparison.power import least_pairs, pairs_needed
 from steepest.comparison.results import Result
 from steepest.comparison.verdict import judged
+from steepest.statistics import sign_flip
 
 draw = np.random.default_rng(0)
 
@@ -115,6 +117,14 @@ def test_what_is_the_same_in_every_pair_is_told_from_what_is_unknown():
     assert same.more is None
     assert not apart.same
     assert not apart.separable
+
+
+def test_pairs_that_are_alike_to_the_digit_are_left_to_the_test():
+    few, enough = (findings([Pairs("a", "b", [1 / 15] * n)])[0] for n in (5, 6))
+    assert (few.separable, few.more) == (False, 1)
+    assert enough.separable
+    assert enough.more is None
+    assert math.isnan(enough.low)
 
 
 def test_the_fewest_pairs_are_those_that_the_sign_flip_test_needs():
@@ -272,3 +282,57 @@ def test_the_test_alone_is_not_enough_the_interval_must_agree(monkeypatch):
 def test_the_target_is_where_the_reference_ends_not_where_it_was_best():
     runs = [run("a", 0, 0.2, values=[0.9, 0.2, 0.4]), run("b", 0, 0.3)]
     assert judged(["a", "b"], "a", runs, metric="val/loss", falls=True, asked=2).target == 0.4
+
+
+# --- seeds that are added ---
+
+
+def test_adding_seeds_until_they_are_separable_is_bounded():
+    """Of strategies that are the same, by the test alone. At 5 % each time far more would be claimed."""
+    chance, looks = np.random.default_rng(11), range(6, 16, 2)
+    levels = [level_of(list(looks)[:k], 2) for k in range(len(looks))]
+    groups = [chance.standard_normal(14) for _ in range(150)]
+    ps = [[sign_flip(group[:n]) for n in looks] for group in groups]
+    wrong = sum(any(p < level for p, level in zip(row, levels, strict=True)) for row in ps)
+    assert wrong <= 150 * 2 * LEVEL < sum(min(row) < LEVEL for row in ps)
+
+
+def test_a_verdict_halves_the_level_of_the_next_where_it_could_have_claimed():
+    assert [level_of(earlier, 2) for earlier in ([], [6], [6, 8], [8, 6, 10])] == [
+        0.05,
+        0.025,
+        0.0125,
+        0.00625,
+    ]
+    assert level_of([1, 2, 5], 2) == LEVEL
+    assert level_of([6, 6], 2) == 0.025  # six pairs cannot fall below it
+    assert (level_of([6], 3), level_of([7], 3)) == (LEVEL, LEVEL / 2)
+
+
+def test_a_later_verdict_is_stricter_and_says_so():
+    # Of seven pairs one is the other way round: p = 0.047 for such sizes.
+    values = {"a": [0.5] * 7, "b": [0.5 - d for d in (0.30, 0.31, 0.29, 0.33, 0.32, 0.28, -0.10)]}
+    results = [run(name, seed, value) for name, held in values.items() for seed, value in enumerate(held)]
+    first, later = (
+        judged(["a", "b"], "a", results, metric="val/loss", falls=True, asked=14, earlier=earlier)
+        for earlier in ([], [6])
+    )
+    assert 0.025 < first.differences[0].adjusted < 0.05
+    assert [one.separable for one in first.differences] == [True]
+    assert [one.separable for one in later.differences] == [False]
+    assert not any("tested at" in sentence for sentence in words.sentences(first))
+    (told,) = [sentence for sentence in words.sentences(later) if "tested at" in sentence]
+    assert "judged before, with 6 seeds" in told
+    assert "tested at 2.5 % in place of 5 %" in told
+
+
+def test_the_seeds_that_are_named_are_those_of_the_stricter_test():
+    """After a verdict that could have claimed, the next is tested at half the level."""
+    alike = [Pairs("a", "b", [0.1, 0.1, 0.1, 0.1, 0.1])]
+    assert findings(alike, LEVEL, LEVEL)[0].more == 1
+    assert findings(alike, LEVEL, LEVEL / 2)[0].more == 2
+    seen = [0.9, -0.5, 1.4, 0.2, 0.7, -0.1]
+    assert (
+        of({"a": seen, "b": [0.0] * 6}).differences[0].more
+        == findings([Pairs("a", "b", seen)], LEVEL, LEVEL / 2)[0].more
+    )

@@ -133,7 +133,7 @@ def test_a_picture_has_words_of_its_own(run_folder: Path) -> None:
     ],
 )
 def test_a_picture_of_another_shape_is_borne(run_folder: Path, picture: Any) -> None:
-    assert "lr → 0.0031" in words_of(page_of(run_folder, chosen("range", picture=picture)))
+    assert "lr → 3.1e-3" in words_of(page_of(run_folder, chosen("range", picture=picture)))
 
 
 def test_a_range_test_is_seen_up_to_a_little_above_its_start() -> None:
@@ -141,6 +141,30 @@ def test_a_range_test_is_seen_up_to_a_little_above_its_start() -> None:
     low, high = measured._view(curves)
     assert 0.5 < low < 0.9
     assert 2.3 < high < 4
+
+
+def test_short_runs_at_every_rate_are_all_in_view() -> None:
+    """Of few points the first are far above the median: none may go out at the top."""
+    line = {"name": "adamw", "x": RATES[:5], "y": [0.712, 0.678, 0.618, 0.59, 0.593]}
+    low, high = measured._view(measured._curves([line]))
+    assert low < 0.59
+    assert high > 0.712
+
+
+def test_a_value_is_as_short_in_its_card_as_in_the_table(run_folder: Path) -> None:
+    page = page_of(run_folder, chosen("range", decided=0.1 + 0.2))
+    assert "lr → 0.3 took" in words_of(page)
+    assert "0.30000000000000004" not in words_of(page)
+    assert 'title="0.30000000000000004"' in page, "every digit, for those who copy it"
+
+
+def test_a_column_that_says_nothing_of_any_candidate_is_left_out(run_folder: Path) -> None:
+    tried = [
+        {"arm": "adamw 0.001", "kept": True, "dead": False},
+        {"arm": "sgd", "kept": False, "dead": False},
+    ]
+    page = page_of(run_folder, chosen("curves", candidates=tried))
+    assert "arm kept adamw 0.001 yes sgd" in words_of(page)
 
 
 def test_the_explanation_tells_what_was_tried_measured_and_paid(run_folder: Path) -> None:

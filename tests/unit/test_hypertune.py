@@ -15,7 +15,7 @@ from steepest import rules, schedule
 from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 from steepest.torch import Dial, hypertune, optimizer
-from steepest.train import gate
+from steepest.train import descent, gate
 from steepest.train.knobs import Line
 
 DOUBLE = torch.float64
@@ -152,6 +152,34 @@ def test_rates_stay_within_three_times_and_below_the_highest() -> None:
         assert opt.rate == pytest.approx(top, rel=1e-12)
 
 
+def test_one_noisy_window_does_not_stop_the_level_for_ever() -> None:
+    net = Bowl([4.0])
+    opt = net.grouped(rules.SGD(lr=0.1))
+    (knob,) = hypertune(net, opt, "lr", **QUICK).knobs
+    column = {"noise": [0.3, -0.28, 0.3, -0.29, 0.02], "longer": [-0.3, -0.2, -0.25, -0.3, -0.2]}
+    column["shorter"] = [-x for x in column["longer"]]
+    rates = []
+    for window in ("noise", "longer", "shorter", "longer"):
+        knob.samples = [[x, x] for x in column[window]]
+        knob.turn(0.1, False)
+        rates.append(opt.rate)
+    assert rates == pytest.approx([0.1, 0.1 * math.exp(0.1), 0.1 * math.exp(0.1), 0.1 * math.exp(0.1)])
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+@pytest.mark.parametrize("lr", [0.1, 0.5, 1.0, 1.5, 3.0])
+def test_a_sample_is_what_a_step_has_left_of_its_gradient(lr: float, scale: float) -> None:
+    """1 - lr·h on a parabola, so that it fades where the step becomes right; a cosine would be ±1."""
+    net = Bowl([1.0], size=2)
+    opt = net.grouped(rules.SGD(lr=lr / scale))
+    (knob,) = hypertune(net, opt, "lr", **QUICK).knobs
+    for _ in range(2):
+        opt.zero_grad()
+        net.loss().backward()
+        opt.step(scale=scale)
+    assert knob.samples == [pytest.approx([max(lr - 1, -1.0) if lr < 2 else 1.0] * 2, abs=1e-12)]
+
+
 def noisy(curvatures: list[float], size: int) -> tuple[Bowl, Callable[[], torch.Tensor]]:
     """The noisy quadratic of Wu et al. 2018, arXiv:1803.02021: the optimum jumps by ξ of variance 1/h."""
     net, draw = Bowl(curvatures, size, start=5.0), torch.Generator().manual_seed(0)
@@ -285,6 +313,32 @@ def test_a_number_that_steps_do_not_feel_is_named_once_and_left() -> None:
     assert tuner.history == []
 
 
+def test_what_steps_have_felt_is_known_to_a_process_that_goes_on() -> None:
+    nets = [Bowl([4.0]) for _ in range(2)]
+    opts = [net.grouped(rules.SGD(lr=0.3)) for net in nets]
+    pace: dict[str, Any] = {"window": 25, "every": 5, "validate_every": 5}
+    first, again = (hypertune(net, opt, "lr", **pace) for net, opt in zip(nets, opts, strict=True))
+    descend(opts[0], nets[0].loss, 23)  # the last look before the decision has come to its sample
+    for old, new in ((nets[0], nets[1]), (opts[0], opts[1]), (first, again)):
+        new.load_state_dict(old.state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        descend(opts[1], nets[1].loss, 3)
+    assert not again.knobs[0].settled
+
+
+def test_a_look_ahead_does_not_outlive_weights_that_are_put_back() -> None:
+    net = Bowl([4.0])
+    opt = optimizer(net, "sgd")
+    tuner, face = hypertune(net, opt, "lr", **QUICK), descent.of(opt, net)
+    good = face.state()
+    descend(opt, net.loss, 2)
+    assert len(tuner.knobs[0].samples) == 1
+    face.rewind(*good)
+    descend(opt, net.loss, 1)
+    assert len(tuner.knobs[0].samples) == 1
+
+
 def test_copies_are_not_tuned_and_stopping_ends_it() -> None:
     net = Bowl([1.0, 2.0])
     opt = net.grouped(rules.SGD(lr=0.2))
@@ -331,6 +385,7 @@ REFUSED: list[tuple[Any, Any, dict[str, Any], str]] = [
     (rules.SGD(), (Dial("mixing", 0.5),), HELD_OUT, "needs training="),
     (rules.SGD(), ("lr",), {"window": 20}, "fewer than 5 looks"),
     (rules.SGD(), ("lr",), {"gain": 2.0}, r"gain must lie in \(0, 0\.5\]"),
+    (rules.SGD(), ("lr",), {"highest": 0.0}, "highest must be above 0, got 0.0"),
 ]
 
 

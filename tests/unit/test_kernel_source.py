@@ -1,5 +1,6 @@
 """From a rule's body to a kernel: what is inlined, what is refused, and what a kernel is known by."""
 
+import ctypes
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from numba import njit
 
 from steepest import rules
 from steepest.engine import on_numba
-from steepest.engine.kernels import compiled
+from steepest.engine.kernels import compiled, threads
 from steepest.engine.kernels.inline import NotInlinable
 from steepest.engine.kernels.intrinsics import cube_root
 from steepest.engine.kernels.source import source
@@ -185,3 +186,14 @@ def test_kernels_are_kept_where_nobody_else_writes(fresh) -> None:
     moved(rules.SGD(), torch.float32)
     assert fresh.stat().st_mode & 0o077 == 0
     assert {file.suffix for file in fresh.rglob("*") if file.is_file()} >= {".py", ".nbi", ".nbc"}
+
+
+def test_without_a_home_kernels_are_made_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> None:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("STEEPEST_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(compiled.Path, "home", homeless)
+    source = threads.SOURCE + "\n# of nobody's cache"
+    assert not hasattr(compiled.compiled("team", source, ctypes.c_void_p).module, "__file__")

@@ -270,6 +270,14 @@ def test_events_are_marked_where_they_happened() -> None:
     assert curves.marks(history) == {"decay": [1.0, 3.0], "guard": [1.0]}
 
 
+def test_memory_that_ran_out_is_marked_and_told(run_folder: Path) -> None:
+    (run_folder / "metrics.csv").write_text("step,val/loss,event\n1,0.5,\n1,,memory\n2,0.4,\n")
+    page = page_of(run_folder)
+    assert "var(--memory)" in page
+    assert "memory ran out, in smaller parts from here on, 1×" in words_of(page)
+    assert "Memory ran out once, and updates were made in smaller parts from there on." in words_of(page)
+
+
 def test_of_many_evaluations_those_with_events_are_listed() -> None:
     events = ["improved"] * 1000
     events[333] = "rewind"

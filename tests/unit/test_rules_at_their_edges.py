@@ -105,6 +105,15 @@ def test_ftrl_makes_weights_exactly_zero() -> None:
     assert (w != 0).tolist() == [True, False, False]
 
 
+def test_the_shrinkage_of_ftrl_pulls_without_being_counted_as_a_gradient() -> None:
+    """As if the gradient of l2_shrinkage·w² were added, but for the sum of squares and the rates by it."""
+    w, plain = np.array([2.0, -1.0, 0.5]), rules.FTRL(lr=0.1)
+    _, (z, n) = after(plain, [G], w=w)
+    _, (pulled, same) = after(rules.FTRL(lr=0.1, l2_shrinkage=0.25), [G], w=w)
+    assert pulled - z == pytest.approx(0.5 * w, rel=100 * EPS)
+    assert np.array_equal(same, n)
+
+
 def test_a_new_rate_does_not_stretch_the_weights_of_ftrl() -> None:
     """From 0 and without l1, l2, it is Adagrad; the rate may fall to nothing and rise again."""
     rates = [0.1, 0.2, 0.05, 0.0, 0.3]

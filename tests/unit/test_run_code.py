@@ -1,10 +1,13 @@
 """`run.code()`: a program of plain PyTorch that does what the run did, held to that by being run."""
 
+import copy
 import json
+import math
 import re
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -169,6 +172,23 @@ def test_rules_that_torch_has_are_torchs_and_short_ones_are_written_out() -> Non
     assert "its optimizer is steepest's" in write(facts("soap"))
 
 
+@pytest.mark.parametrize(("device", "kind"), [("auto", "cpu"), ("cpu", "cpu"), ("cuda:1", "cuda")])
+def test_the_number_format_is_that_of_a_kind_of_device(device: str, kind: str) -> None:
+    assert f'torch.autocast("{kind}", torch.bfloat16)' in write(facts("sgd", device=device, precision="bf16"))
+
+
+@pytest.mark.parametrize("name", ['a"""\\N', "it's", 'said "so"'])
+def test_names_from_a_folder_are_no_code(name: str) -> None:
+    about = replace(facts("sgd"), name=name)
+    stranger = f'object {name}")\nimport nothing_of_the_kind  #'
+    own = {"loss": stranger, "schedule": stranger, "model": stranger, "augment": stranger}
+    program = executed(write(replace(about, recipe=about.recipe.model_copy(update=own))))
+    left = {"loss_of": (0, 0), "rate": (1,), "build_model": (), "augmented": (0, 0)}
+    for function, arguments in left.items():
+        with pytest.raises(SystemExit, match="fill in"):
+            program[function](*arguments)
+
+
 def test_a_rule_of_several_passes_is_refused() -> None:
     with pytest.raises(UserError, match="several passes"):
         write(facts("sam+sgd"))
@@ -242,6 +262,43 @@ def test_the_plateau_is_gone_back_from_as_in_the_run(fitted: Any) -> None:
     assert rates == pytest.approx([*run.history["factor"]])
 
 
+@pytest.mark.parametrize("more", [{}, {"schedule": "cosine"}, {"patience": 3, "max_decays": 0}])
+def test_a_loss_that_is_never_finite_ends_in_a_sentence(fitted: Any, more: dict[str, Any]) -> None:
+    run = fitted(**{"patience": 2, "max_decays": 2, "budget": "20 steps"} | more, batch_size="full")
+    program = saved(run, **ROWS)
+    names = executed(program.read_text())
+    names["evaluate"] = lambda *_: float("nan")
+    with pytest.raises(SystemExit, match="val/loss was never finite"):
+        names["main"](program.with_name("data.pt"))
+
+
+def test_before_a_best_one_it_goes_back_to_the_start(fitted: Any) -> None:
+    run = fitted(patience=2, max_decays=2, budget="20 steps", lr=0.1, batch_size="full")
+    program = saved(run, **ROWS)
+    names, losses, seen = executed(program.read_text()), iter([math.inf] * 3 + [1.0] * 20), []
+    update = names["update"]
+
+    def watched(model: Any, *rest: Any) -> Any:
+        seen.append(torch.cat([w.detach().flatten() for w in model.parameters()]))
+        return update(model, *rest)
+
+    names |= {"evaluate": lambda *_: next(losses), "update": watched}
+    assert names["main"](program.with_name("data.pt")) == 1.0
+    assert [step for step, weights in enumerate(seen) if torch.equal(weights, seen[0])] == [0, 2]
+
+
+@pytest.mark.parametrize("more", [{}, {"class_weight": [1.0, 2.0] * 5}])
+def test_rows_with_weights_are_judged_as_in_the_run(fitted: Any, more: dict[str, Any]) -> None:
+    """Over the sum of the weights of rows; those of classes leave the number of rows as it is."""
+    weight = np.random.default_rng(0).uniform(0.5, 4.0, 600)
+    settings = {"budget": f"{STEPS} steps", "batch_size": "full", "val": 0.3, "sample_weight": weight}
+    run = fitted(**settings | more)
+    program = saved(run, data=ROWS["data"], sample_weight=weight)
+    loss = executed(program.read_text())["main"](program.with_name("data.pt"))
+    rounding = STEPS * np.sqrt(600) * torch.finfo(torch.float32).eps
+    assert loss == pytest.approx(min(run.history["val/loss"]), rel=rounding)
+
+
 def test_objects_are_left_to_fill_in_and_stacks_written_out(fitted: Any) -> None:
     class Own(nn.Module):
         def __init__(self) -> None:
@@ -279,11 +336,15 @@ def test_several_inputs_come_by_name(tmp_path: Path) -> None:
     x, y = ROWS["data"]
     data = ({"left": x[:, :32], "right": x[:, 32:]}, y)
     net = Pair()
+    start = copy.deepcopy(net)
     run = st.fit(data, model=net, val=0.2, test=0, budget="5 steps", batch_size="full", out=tmp_path / "run")
     program = saved(run, data=data)
     names = executed(program.read_text())
-    names["build_model"] = Pair
-    assert np.isfinite(names["main"](program.with_name("data.pt")))
+    names["build_model"] = lambda: start
+    loss = names["main"](program.with_name("data.pt"))
+    rounding = 5 * np.sqrt(600) * torch.finfo(torch.float32).eps
+    assert loss == pytest.approx(min(run.history["val/loss"]), rel=rounding)
+    assert run.history["val/loss"][-1] < run.history["val/loss"][0]
 
 
 def test_rows_come_as_the_run_prepared_them(fitted: Any) -> None:

@@ -18,7 +18,7 @@ NAMES = ("mnist_mlp", "letter_mlp")
 
 def add_some(folder: Path, who: int) -> None:
     for i in range(20):
-        ledger.append("runs", {"who": who, "i": i, "filling": "x" * 5000}, folder)
+        ledger.append("runs", {"trial": who, "seed": i, "filling": "x" * 5000}, folder)
 
 
 def test_two_processes_append_whole_lines(tmp_path: Path) -> None:
@@ -29,20 +29,26 @@ def test_two_processes_append_whole_lines(tmp_path: Path) -> None:
     for one in both:
         one.join()
         assert one.exitcode == 0
-    found = [(record["who"], record["i"]) for record in ledger.read("runs", tmp_path)]
+    found = [(record["trial"], record["seed"]) for record in ledger.read("runs", tmp_path)]
     assert sorted(found) == [(who, i) for who in range(2) for i in range(20)]
 
 
 def test_a_torn_line_is_passed_over_and_spoils_no_other(tmp_path: Path) -> None:
-    ledger.append("runs", {"i": 0}, tmp_path)
+    ledger.append("runs", {"seed": 0}, tmp_path)
     with open(tmp_path / "runs.jsonl", "a", encoding="utf-8") as file:
-        file.write('{"i": 1, "cur')
-    ledger.append("runs", {"i": 2}, tmp_path)
-    assert [record["i"] for record in ledger.read("runs", tmp_path)] == [0, 2]
+        file.write('{"seed": 1, "cur')
+    ledger.append("runs", {"seed": 2}, tmp_path)
+    assert [record["seed"] for record in ledger.read("runs", tmp_path)] == [0, 2]
+
+
+def test_a_run_that_was_made_twice_counts_once(tmp_path: Path) -> None:
+    for final in (1.0, 2.0):
+        ledger.append("runs", {"seed": 0, "final": final}, tmp_path)
+    assert [record["final"] for record in ledger.read("runs", tmp_path)] == [1.0]
 
 
 def test_a_record_says_where_it_was_made(tmp_path: Path) -> None:
-    ledger.append("runs", {"i": 0}, tmp_path)
+    ledger.append("runs", {"seed": 0}, tmp_path)
     record = next(ledger.read("runs", tmp_path))
     assert record["processor"]
     assert record["versions"]["torch"]

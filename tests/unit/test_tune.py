@@ -9,13 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 import steepest as st
 from steepest import UserError
+from steepest import evidence as records
 from steepest.cli import app
+from steepest.evidence import shown
+from steepest.folder import Folder
 from steepest.recipe import Recipe
+from steepest.report import tuning
+from steepest.train.progress import progress
 from steepest.train.update import Update
+from steepest.verbs.course import telling
 from steepest.verbs.question import asked_of
 from steepest.verbs.tune import go_on_tuning
 
@@ -154,9 +161,19 @@ def test_the_search_keeps_to_its_share(tuned: tuple[Path, list[st.Evidence]]) ->
 
 def test_the_report_shows_the_choices(tuned: tuple[Path, Any]) -> None:
     page = (tuned[0] / "report.html").read_text()
-    assert "lr" in page
+    (lr,) = [one.decided for one in tuned[1] if one.choice == "lr"]
+    assert f"Chosen: lr {shown(lr)}, schedule linear." in page
     assert "without the training" in page
-    assert "recipe.toml" in page
+    assert "recipe.toml</code> trains with them" in page
+    assert "reused" not in page, "the recipe that is left starts anew"
+
+
+def test_the_report_of_a_search_that_has_not_ended_says_what_it_has_found(tmp_path: Path) -> None:
+    (tmp_path / "tune.json").write_text("{}")
+    (tmp_path / "evidence.jsonl").write_text(st.Evidence("batch_size", 32, "noise").to_json() + "\n")
+    page = tuning.write(tmp_path).read_text()
+    assert "The search has not ended. Found so far: batch_size 32." in page
+    assert "goes on with the search" in page
 
 
 def test_fit_trains_with_the_recipe(tmp_path: Path) -> None:
@@ -207,17 +224,18 @@ def test_a_search_that_is_cut_goes_on_to_the_same_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings: dict[str, Any] = {"target": "target", "rule": "sgd", "lr": "auto", "schedule": "auto", **SMALL}
-    path = table(tmp_path)
-    whole = st.tune(path, out=tmp_path / "whole", **settings)
-    updates, real = [], Update.apply
+    path, made, real = table(tmp_path), [], Update.apply
 
-    def cut(self: Update, loss: Any, measure: bool) -> Any:
-        if len(updates) == 25:
+    def counted(self: Update, loss: Any, measure: bool) -> Any:
+        made.append(1)
+        if len(made) == at:
             raise KeyboardInterrupt
-        updates.append(1)
         return real(self, loss, measure)
 
-    monkeypatch.setattr(Update, "apply", cut)
+    monkeypatch.setattr(Update, "apply", counted)
+    at = -1
+    whole = st.tune(path, out=tmp_path / "whole", **settings)
+    at = len(made) + len(made) // 2
     with pytest.raises(KeyboardInterrupt):
         st.tune(path, out=tmp_path / "cut", **settings)
     monkeypatch.undo()
@@ -244,6 +262,14 @@ def test_a_run_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text('data = "digits"\n')
     with pytest.raises(UserError, match="holds a run"):
         st.tune(data(), out=tmp_path, **SMALL)
+
+
+def test_a_decision_is_recorded_once_and_again_where_it_is_another(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    tell = telling(folder, progress(None, Console(quiet=True)))
+    for decided in (100, 100, 90, {"pair": (1, 2)}, {"pair": (1, 2)}):
+        tell(st.Evidence("horizon", decided, "measured"))
+    assert [one.decided for one in records.read(folder.evidence)] == [100, 90, {"pair": [1, 2]}]
 
 
 # --- the command line ---

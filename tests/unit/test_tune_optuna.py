@@ -14,11 +14,12 @@ import pytest
 
 import steepest as st
 from steepest import UserError
-from steepest.choose import trials
+from steepest.choose import optuna_search, trials
 from steepest.choose.optuna_search import JOURNAL, STUDY
 from steepest.errors import MissingExtra
 from steepest.recipe import Recipe
 from steepest.train.update import Update
+from steepest.verbs import tune
 from steepest.verbs.tune import go_on_tuning
 
 SMALL: dict[str, Any] = {
@@ -163,7 +164,32 @@ def test_a_search_that_is_cut_goes_on_to_the_same_end(
     assert told(go_on_tuning(tmp_path / "t", data=data())) == told(tuned[1])
 
 
-def test_a_budget_in_seconds_is_turned_into_updates_once(tmp_path: Path) -> None:
+def test_a_budget_in_seconds_is_turned_into_updates_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that goes on keeps to the number of the first, on a machine that has become slower too."""
+    paces, bounds, search = iter([200, 7]), [], optuna_search.search
+
+    def cut(job: Any, place: Any, updates: int, *rest: Any, **more: Any) -> Any:
+        bounds.append((updates, more["seconds"]))
+        if len(bounds) == 1:
+            raise KeyboardInterrupt
+        return search(job, place, updates, *rest, **more)
+
+    monkeypatch.setattr(
+        tune.pace, "horizon", lambda job, seconds: st.Evidence("horizon", next(paces), "timed")
+    )
+    monkeypatch.setattr(optuna_search, "search", cut)
+    with pytest.raises(KeyboardInterrupt):
+        st.tune(data(), out=tmp_path / "t", **PINNED | {"of": "600 s"})
+    found = go_on_tuning(tmp_path / "t", data=data())
+    assert bounds == [(200, 60.0)] * 2
+    assert next(paces) == 7
+    (trials_of_it,) = [one for one in found if one.choice == "trial"]
+    assert 100 <= trials_of_it.gradients <= 200
+
+
+def test_a_run_that_is_budgeted_in_seconds_is_tuned_in_a_share_of_them(tmp_path: Path) -> None:
     found = st.tune(data(), out=tmp_path / "t", **PINNED | {"of": "20 s"})
     assert Recipe.read(tmp_path / "t" / "recipe.toml").budget == "20 s"
     assert any(one.choice == "trial" for one in found)

@@ -157,6 +157,24 @@ def test_lookahead_meets_its_slow_weights() -> None:
     assert_near(tested, np.stack(shipped))
 
 
+def test_lookahead_resets_what_is_momentum_and_nothing_else() -> None:
+    """Curvature and means for centring stay, and so does what another wrapper keeps."""
+    slots = {
+        "sophiah": ("m",),
+        "rmspropcenteredmomentum": ("b",),
+        "adan": ("m", "d"),
+        "grokfast+adamw": ("m",),
+        "galore": ("m",),
+    }
+    for name, expected in slots.items():
+        kind = type(rules.named(f"lookaheadpullback+{name}"))
+        assert [slot for slot in kind.slots if slot.startswith("slow_")] == [
+            *(["slow_gradient"] if "grok" in name else []),
+            *(f"slow_{slot}" for slot in expected),
+        ]
+        assert kind.slots[-1] == "slow"
+
+
 @pytest.mark.parametrize("kept", [0.5, 0.999])
 def test_an_average_follows_its_formula_and_leaves_the_path_alone(kept: float) -> None:
     path, tested = walked(wrap.averaged(heavy_ball(), kept))
@@ -319,6 +337,14 @@ class Trusting(Rule):
             r"LookaheadLion has no hyperparameter 'sync_evry'\. Did you mean 'sync_every'",
         ),
         (lambda: wrap.lookahead(wrap.lookahead(rules.SGD())), "LookaheadSGD is wrapped in lookahead already"),
+        (
+            lambda: wrap.lookahead(rules.SGD(), momentum="reset"),
+            'SGD has no momentum .*"keep", or take a rule',
+        ),
+        (
+            lambda: wrap.lookahead(rules.Lion(), momentum="pull"),
+            "no way with momentum 'pull'.*'pullback'",
+        ),
         (lambda: wrap.sam(wrap.asam(rules.SGD())), "ASAMSGD goes up the slope already"),
         (lambda: wrap.cautious(rules.LAMB()), r"LAMB moves by sums of its own \(weights, proposals\), and a"),
         (lambda: wrap.trust_ratio(wrap.cautious(rules.SGD())), r"CautiousSGD moves by sums of its own"),

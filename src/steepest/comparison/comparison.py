@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from steepest import evidence as records
-from steepest.comparison import conditions, page, plan, results, runs, verdict, words
+from steepest.comparison import conditions, looks, page, plan, results, runs, verdict, words
 from steepest.comparison.place import Place
 from steepest.comparison.plan import Plan
 from steepest.comparison.results import Result, plain
@@ -49,6 +49,7 @@ class Comparison:
             metric=metric,
             falls=falls,
             asked=len(self._plan.names) * self._plan.seeds,
+            earlier=[seeds for seeds in looks.noted(self._place.verdict) if seeds < self._plan.seeds],
         )
 
     @property
@@ -74,7 +75,9 @@ class Comparison:
         """Write results.jsonl, verdict.json and report.html anew; the path of the last."""
         found = self.verdict
         results.write(self._place.results, self.results)
-        told = plain({"sentences": self.sentences, "best": self.best, **asdict(found)})
+        judged = [*found.earlier, self._plan.seeds] if found.done == found.asked else found.earlier
+        words_of_it = {"sentences": self.sentences, "best": self.best, "looks": judged}
+        told = plain(words_of_it | asdict(found))
         write_atomic(self._place.verdict, json.dumps(told, indent=1, ensure_ascii=False).encode())
         axis = conditions.axis_of(self._plan.equal, self._plan.budget)[1]
         name = self.folder.resolve().name

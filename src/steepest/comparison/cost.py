@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from steepest.engine.torch.curvature import by_labels
+from steepest.engine.torch.passes import looks_back
 
 PRODUCT = 2.0
 """Of a product of the Hessian with a vector: a pass back through the pass back."""
@@ -13,8 +14,11 @@ DRAWN = 1.0
 
 
 def gradients_a_step(rule: Any) -> float:
-    """1 for ordinary rules, 2 for those that climb first (SAM); curvature by how often it is estimated."""
+    """1 for ordinary rules, 2 for those that climb first (SAM) or look back (MARSExact); curvature by how
+    often it is estimated."""
     if rule.ascent is not None:
+        return 2.0
+    if looks_back(rule):
         return 2.0
     if rule.reads:
         return 1.0 + (DRAWN if by_labels(rule) else PRODUCT) / rule.every

@@ -12,7 +12,7 @@ from steepest.comparison.power import least_pairs, pairs_needed
 from steepest.statistics import bca, holm, sign_flip
 
 LEVEL = 0.05
-"""Chance of one false claim or more among all that a verdict makes."""
+"""Chance of one false claim or more among all of one kind that a verdict makes: differences, or times."""
 POWER = 0.8
 """Chance with which as many more seeds as are named would separate strategies that differ as seen."""
 MOST = 1000
@@ -36,7 +36,8 @@ class Finding:
     """The mean over pairs with its 95 % interval (BCa), and the p of the sign-flip test.
 
     p          as it is;   adjusted  after Holm, among all findings of the verdict's kind
-    separable  both agree: the interval leaves out 0, and the adjusted p is below LEVEL
+    separable  both agree: the interval leaves out 0, and the adjusted p is below the verdict's level. Pairs
+               that are alike to the digit have no interval; the test then decides alone
     more       seeds that would separate them were the difference as seen; None: over MOST, or none at all"""
 
     first: str
@@ -64,16 +65,18 @@ class Finding:
         return self.pairs > 0 and self.mean == 0 and (self.spread == 0 or self.pairs == 1)
 
 
-def findings(groups: Sequence[Pairs]) -> list[Finding]:
-    """Every group judged, with one chance of error for all together."""
+def findings(groups: Sequence[Pairs], level: float = LEVEL, later: float = LEVEL) -> list[Finding]:
+    """Every group judged, with one chance of error for all;   later: that of a verdict on more seeds."""
     ps = [sign_flip(group.values) for group in groups]
-    return [_finding(*each, len(groups)) for each in zip(groups, ps, holm(ps).tolist(), strict=True)]
+    judged = zip(groups, ps, holm(ps).tolist(), strict=True)
+    return [_finding(*each, len(groups), level, later) for each in judged]
 
 
-def _finding(group: Pairs, p: float, adjusted: float, among: int) -> Finding:
+def _finding(group: Pairs, p: float, adjusted: float, among: int, level: float, later: float) -> Finding:
     held = np.asarray(group.values, np.float64)
     low, high = bca(held)
-    separable = bool(adjusted < LEVEL and (low > 0 or high < 0))
+    alike = len(held) > 1 and np.ptp(held) == 0 and held[0] != 0
+    separable = bool(adjusted < level and (low > 0 or high < 0 or alike))
     return Finding(
         first=group.first,
         second=group.second,
@@ -87,13 +90,13 @@ def _finding(group: Pairs, p: float, adjusted: float, among: int) -> Finding:
         lost=group.lost,
         among=among,
         separable=separable,
-        more=None if separable else _more(held, among),
+        more=None if separable else _more(held, later / among),
     )
 
 
-def _more(held: np.ndarray, among: int) -> int | None:
+def _more(held: np.ndarray, level: float) -> int | None:
     """Seeds beyond these; with one pair or none, those without which no test can say anything."""
     if len(held) < 2:
-        return least_pairs(LEVEL / among) - len(held)
-    needed = pairs_needed(held, LEVEL / among, POWER, MOST)
+        return least_pairs(level) - len(held)
+    needed = pairs_needed(held, level, POWER, MOST)
     return None if needed is None else max(1, needed - len(held))

@@ -98,8 +98,8 @@ def _differences(verdict: Verdict) -> Markup:
         "p",
         "Pairs share the seed: start, split and order of the examples. Strategies are called separable where "
         "the 95 % interval of the mean difference (BCa bootstrap) leaves out 0 and the sign-flip test, after "
-        "Holm among all comparisons, stays below 0.05. Intervals from fewer than ten pairs are too short; "
-        "the test guards against that.",
+        f"Holm among all comparisons, stays below {verdict.level:.3g}. Intervals from fewer than ten pairs "
+        "are too short; the test guards against that.",
         class_="lead",
     )
     head = ["", "mean", "95 % interval", "p", "p after Holm", "pairs", "verdict"]
@@ -137,8 +137,8 @@ def _more(found: Finding) -> str:
     if found.same:
         return "the same in every seed"
     if found.more is None:
-        return "over 1000 seeds would be"
-    return f"{found.more} more seed{'s' if found.more > 1 else ''} would be"
+        return "over 1000 seeds would show it"
+    return f"{found.more} more seed{'s' if found.more > 1 else ''} would show it"
 
 
 def _pictures(verdict: Verdict, results: Sequence[Result], axis: str) -> Markup:
@@ -149,7 +149,9 @@ def _pictures(verdict: Verdict, results: Sequence[Result], axis: str) -> Markup:
         return element("p", "No run has come to an evaluation.", class_="lead")
     said = f"{verdict.metric} of each strategy over {axis}"
     drawn = picture.curves(runs, axis, verdict.target, said)
-    small = element("small", "median and middle half of the seeds; the dashed line is the target")
+    small = element(
+        "small", "median and middle half of the seeds; one that has ended stays there; dashed: the target"
+    )
     figures = [element("figure", element("h3", verdict.metric, " ", small), drawn, picture.legend(names))]
     if verdict.target is not None:
         said = f"share of runs at the target over {axis}"

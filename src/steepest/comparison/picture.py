@@ -65,18 +65,23 @@ def profile(
 
 
 def band(results: Sequence[Result]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(at, lower quartile, median, upper quartile), as far as at least half of the runs reach.
+    """(at, lower quartile, median, upper quartile), where at least half of the runs have a value.
 
-    Between two evaluations a run goes along a line; where it has ended it says nothing."""
+    Between two evaluations a run goes along a line. One that has ended stays at its last value, lest the
+    median jump to those that go on; one that failed has none any more."""
     able = [one for one in results if np.isfinite(one.values).any()]
     if not able:
         none = np.empty(0)
         return none, none, none, none
     at = np.linspace(min(one.at[0] for one in able), max(one.at[-1] for one in able), POINTS)
-    laid = np.array([np.interp(at, one.at, one.values, left=np.nan, right=np.nan) for one in able])
+    laid = np.array([np.interp(at, one.at, one.values, left=np.nan, right=_end(one)) for one in able])
     kept = np.isfinite(laid).sum(axis=0) * 2 >= len(results)
     low, middle, high = (np.nanquantile(laid[:, kept], share, axis=0) for share in (0.25, 0.5, 0.75))
     return at[kept], low, middle, high
+
+
+def _end(run: Result) -> float:
+    return np.nan if run.failed else run.values[-1]
 
 
 def steps(

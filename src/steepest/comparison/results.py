@@ -18,7 +18,7 @@ from steepest.comparison.plan import Plan
 from steepest.folder import Folder, write_atomic
 from steepest.recipe import Recipe
 from steepest.run import Run
-from steepest.train.given import MARK
+from steepest.train.given import MARK, separate
 
 DONE = ("finished", "failed")
 
@@ -57,7 +57,7 @@ def read(plan: Plan, strategy: str, seed: int, folder: Path) -> Result:
     """What the run in a folder, which has ended, came to."""
     run, recipe = Run(folder), Run(folder).recipe
     told = json.loads(Folder(folder).result.read_text())
-    cost = _cost(recipe)
+    cost = _cost(plan, strategy, recipe)
     column, _ = axis_of(plan.equal, plan.budget)
     at, values = _curve(folder, column, recipe.monitor)
     value = run.metrics.get(recipe.monitor, math.nan)
@@ -96,12 +96,18 @@ def _curve(folder: Path, column: str, monitor: str) -> tuple[list[float], list[f
     return held[column].to_list(), held[monitor].to_list()
 
 
-def _cost(recipe: Recipe) -> float:
-    """Gradient evaluations of one step; of a rule that the run itself chose, those of ordinary rules."""
-    if recipe.rule == "auto":
+def _cost(plan: Plan, strategy: str, recipe: Recipe) -> float:
+    """Gradient evaluations of one step; those of ordinary rules where nobody can tell: of a rule that the run
+    itself chose, and of a person's own that is not at hand."""
+    settings = next(one.settings for one in plan.strategies if one.name == strategy)
+    own = separate({**plan.shared, **settings})[1].rule
+    if own is not None:
+        return gradients_a_step(own)
+    name = recipe.rule.removeprefix(MARK)
+    if name.rpartition("+")[2] not in rules.registry():
         return 1.0
     seldom = {key: value for key, value in recipe.hyper.items() if key == "every"}
-    return gradients_a_step(rules.named(recipe.rule.removeprefix(MARK), **seldom))
+    return gradients_a_step(rules.named(name, **seldom))
 
 
 def plain(value: Any) -> Any:

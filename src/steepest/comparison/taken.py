@@ -21,13 +21,14 @@ def free(path: Path, asked: Plan) -> Place:
     What cannot be written down may have changed: with objects a comparison goes on where out= names it."""
     known = {"data"} if asked.shared.get("data_fingerprint") else set()
     unknown = set(asked.objects()) - known
+    name = path.name
     for number in count(2):
         place = Place(path)
         if not path.exists() or {file.name for file in path.iterdir()} <= {".lock"}:
             return place
         if is_comparison(path) and not unknown and _is_same(read(place.plan), asked):
             return place
-        path = path.with_name(f"{path.name.removesuffix(f'-{number - 1}')}-{number}")
+        path = path.with_name(f"{name}-{number}")
     raise AssertionError  # count has no end
 
 

@@ -9,6 +9,7 @@ from itertools import combinations
 from statistics import fmean, median, stdev
 
 from steepest.comparison.findings import Finding, Pairs, findings
+from steepest.comparison.looks import level_of
 from steepest.comparison.results import Result
 from steepest.statistics import time_to
 
@@ -41,7 +42,8 @@ class Verdict:
     limit          the longest run, which stands for the time of a run that misses the target
     differences    of the metric, for every two strategies
     times          logarithms of ratios of times to the target, for every strategy over the reference
-    done, asked    runs"""
+    done, asked    runs
+    earlier        seeds of the verdicts before this one;   level  what it is tested at for them"""
 
     metric: str
     falls: bool
@@ -53,6 +55,8 @@ class Verdict:
     times: Sequence[Finding]
     done: int
     asked: int
+    earlier: Sequence[int]
+    level: float
 
 
 def judged(
@@ -63,13 +67,17 @@ def judged(
     metric: str,
     falls: bool,
     asked: int,
+    earlier: Sequence[int] = (),
 ) -> Verdict:
-    """The verdict on runs that have ended, of these strategies, beside the reference."""
+    """The verdict on runs that have ended, of these strategies, beside the reference, after earlier ones."""
     runs = {name: {one.seed: one for one in results if one.strategy == name} for name in names}
     target = _target(runs[reference])
     limit = max((one.at[-1] for one in results if one.at), default=math.nan)
     reached = {name: _times(runs[name], target, limit, falls) for name in names}
     others = [name for name in names if name != reference]
+    level = level_of(earlier, len(names))
+    later = level_of([*earlier, max(map(len, runs.values()))], len(names))
+    times = [_ratios(name, reference, reached) for name in others] if target is not None else []
     return Verdict(
         metric=metric,
         falls=falls,
@@ -77,10 +85,12 @@ def judged(
         target=target,
         limit=limit,
         standings=[_standing(name, runs[name], reached[name], limit) for name in names],
-        differences=findings([_differences(a, b, runs) for a, b in combinations(names, 2)]),
-        times=findings([_ratios(name, reference, reached) for name in others]) if target is not None else [],
+        differences=findings([_differences(a, b, runs) for a, b in combinations(names, 2)], level, later),
+        times=findings(times, level, later),
         done=len(results),
         asked=asked,
+        earlier=earlier,
+        level=level,
     )
 
 

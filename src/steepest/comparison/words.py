@@ -13,7 +13,10 @@ from steepest.comparison.verdict import Standing, Verdict
 def headline(verdict: Verdict) -> str:
     """The one sentence to take home."""
     if verdict.done < verdict.asked:
-        return f"{verdict.done} of {verdict.asked} runs are done; what follows is of these alone."
+        return (
+            f"{verdict.done} of {verdict.asked} runs are done; what follows is of these alone, a look on the "
+            "way and no verdict to stop at."
+        )
     lead = leader(verdict)
     if lead is None:
         return "Every run failed: there is nothing to compare."
@@ -64,6 +67,7 @@ def sentences(verdict: Verdict) -> list[str]:
         *failed,
         *(difference(verdict, one) for one in verdict.differences),
         *_too_few(verdict),
+        *_again(verdict),
         *_of_times(verdict),
     ]
 
@@ -114,10 +118,22 @@ def wanted(found: Finding) -> str:
 
 def _too_few(verdict: Verdict) -> list[str]:
     """That no difference could have been shown, where there are so few pairs."""
-    least = least_pairs(LEVEL / max(len(verdict.differences), 1))
+    least = least_pairs(verdict.level / max(len(verdict.differences), 1))
     if not any(1 < one.pairs < least for one in verdict.differences):
         return []
-    return [f"Fewer than {least} pairs separate nothing here: the sign-flip test cannot fall below {LEVEL}."]
+    level = f"{verdict.level:.3g}"
+    return [f"Fewer than {least} pairs separate nothing here: the sign-flip test cannot fall below {level}."]
+
+
+def _again(verdict: Verdict) -> list[str]:
+    """That there were verdicts before, and what this one is tested at for it."""
+    if verdict.level == LEVEL:
+        return []
+    before, level = listed([str(seeds) for seeds in verdict.earlier]), 100 * verdict.level
+    return [
+        f"The same was judged before, with {before} seeds. A chance of error that is taken again and again "
+        f"adds up: this verdict is tested at {level:.3g} % in place of {100 * LEVEL:g} %."
+    ]
 
 
 def listed(names: Sequence[str]) -> str:

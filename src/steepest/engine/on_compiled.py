@@ -82,13 +82,15 @@ def update_of(rule: Rule, layout: Layout, like: Tensors) -> Update | None:
 def _compiled(rule: Rule, layout: Layout, like: Tensors) -> Update | None:
     name, device = type(rule).__name__, like[0].device
     w, *kept = (torch.zeros(ALIGNMENT, dtype=x.dtype, device=device) for x in like)
-    g, *reads = (torch.zeros_like(w) for _ in range(1 + len(rule.reads)))
     k = torch.ones(2 + len(constants_of(rule)), dtype=_WIDE.get(w.dtype, w.dtype), device=device)
     try:
         update = torch.compile(_formula(rule, layout), fullgraph=True, dynamic=True)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's words about its own parts
-            update(w, g, kept, reads, k)  # compiles now, on nothing, so that no weight has moved if it fails
+            # Now, on nothing, for both dtypes of what is read: where it fails, no weight has moved.
+            for dtype in {w.dtype, _WIDE.get(w.dtype, w.dtype)}:
+                g, *reads = (torch.zeros_like(w, dtype=dtype) for _ in range(1 + len(rule.reads)))
+                update(w, g, kept, reads, k)
     except Exception as error:
         cause = getattr(error, "inner_exception", error)
         text = str(cause).strip().partition("\n")[0]
@@ -173,7 +175,8 @@ class Stretch:
         """Update all weights once. inputs: of each the gradient and what the rule reads besides."""
         if self.direct:
             w = self.weights[0].detach()
-            g, *reads = (x.detach().contiguous().view(-1) for x in inputs[0])
+            dtype = self._dtype(inputs)
+            g, *reads = (x.detach().to(dtype).contiguous().view(-1) for x in inputs[0])
             self.update(w.view(-1), g, self.flat, reads, k)  # torch counts the weight's version on
             return
         g, *reads = self._gathered(inputs)
@@ -185,15 +188,19 @@ class Stretch:
             torch._foreach_copy_(own, views)
 
     def _gathered(self, inputs: Sequence[Tensors]) -> list[torch.Tensor]:
-        """What is only read, flat; in the dtype of the weights, or of arithmetic where it is in another."""
-        dtype = self.w.dtype
-        if any(x.dtype is not dtype for own in inputs for x in own):
-            dtype = _WIDE.get(dtype, dtype)
+        """What is only read, flat."""
+        dtype = self._dtype(inputs)
         if dtype not in self.read:
             self.read[dtype] = [self._flat(dtype) for _ in inputs[0]]
         for (_, views), column in zip(self.read[dtype], zip(*inputs, strict=True), strict=True):
             torch._foreach_copy_(views, list(column))
         return [whole for whole, _ in self.read[dtype]]
+
+    def _dtype(self, inputs: Sequence[Tensors]) -> torch.dtype:
+        """What is only read is read in the dtype of the weights, or of arithmetic where it is in another."""
+        dtype = self.weights[0].dtype
+        alike = all(x.dtype is dtype for own in inputs for x in own)
+        return dtype if alike else _WIDE.get(dtype, dtype)
 
 
 def _direct(w: torch.Tensor, kept: Tensors) -> bool:

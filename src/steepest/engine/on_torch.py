@@ -13,6 +13,7 @@ import torch
 from steepest.engine.precision import memory
 from steepest.engine.precision.memory import Layout
 from steepest.engine.precision.rounding import Draws
+from steepest.engine.precision.widest import widest
 from steepest.engine.torch_arrays import WHOLE
 from steepest.errors import UserError
 from steepest.maths import HOST, VOCABULARY
@@ -48,7 +49,9 @@ def _where(condition: Any, a: Any, b: Any) -> Any:
     if not isinstance(condition, torch.Tensor):
         return HOST.where(condition, a, b)
     if not isinstance(a, torch.Tensor) and not isinstance(b, torch.Tensor):
-        a = torch.tensor(a, dtype=torch.float64, device=condition.device)  # of two floats torch makes float32
+        a = torch.tensor(
+            a, dtype=widest(condition), device=condition.device
+        )  # of two floats torch makes float32
     return torch.where(condition, a, b)
 
 
@@ -108,16 +111,23 @@ def update(leaf: Leaf) -> None:
     if not leaf.w.numel():
         return  # sums and means of nothing are no numbers
     w, kept = real(leaf.w.detach()), [real(x) for x in leaf.kept]
-    moved, *new = leaf.rule.update(TORCH, leaf.k, *_arrays(leaf, w, kept))
+    arrays = _arrays(leaf, w, kept)
+    moved, *new = _apart(arrays[1 + len(leaf.inputs) :], leaf.rule.update(TORCH, leaf.k, *arrays))
     share = leaf.numbers[0] if leaf.numbers else 0.0
     memory.store(leaf.layout, w, kept, moved, new, share, Draws(leaf.numbers, leaf.place))
 
 
+def _apart(slots: Sequence[torch.Tensor], made: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """What was made, (w, *slots), copied where it is an old slot that is written before it is read."""
+    places = {id(slot): place for place, slot in enumerate(slots, start=1)}
+    return (x.clone() if places.get(id(x), place) != place else x for place, x in enumerate(made))
+
+
 def sums(leaf: Leaf) -> list[float]:
-    """What the rule measures of one weight, summed in float64; nothing is written."""
+    """What the rule measures of one weight, summed in the device's widest float; nothing is written."""
     w = real(leaf.w.detach())
     addends = leaf.rule.addends(TORCH, leaf.k, *_arrays(leaf, w, [real(x) for x in leaf.kept]))
-    return [float(torch.as_tensor(x).expand(w.shape).sum(dtype=torch.float64)) for x in addends]
+    return [float(torch.as_tensor(x).expand(w.shape).sum(dtype=widest(w))) for x in addends]
 
 
 def _arrays(leaf: Leaf, w: torch.Tensor, kept: Sequence[torch.Tensor]) -> list[torch.Tensor]:

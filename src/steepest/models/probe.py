@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase as RunningNorm
 
+from steepest.engine.precision.widest import widened
 from steepest.errors import UserError
 
 
@@ -62,7 +63,7 @@ def spread(tree: Any) -> float:
     """σ over the examples of the tensors in a tree: the root of the variance averaged over all units.
 
     1 where there is nothing but whole numbers, such as tokens."""
-    numbers = [x.double() for x in _leaves(tree) if x.is_floating_point()]
+    numbers = [widened(x) for x in _leaves(tree) if x.is_floating_point()]
     if any(len(x) < 2 for x in numbers):
         raise UserError("What tells examples apart is measured on two examples or more, got one.")
     variances = [x.var(dim=0, correction=0).flatten() for x in numbers]

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable
 
 from steepest import schedule
-from steepest.program.facts import Facts, Piece
+from steepest.program.facts import Facts, Piece, fill_in
 from steepest.schedule import Schedule
 from steepest.train import budget
 from steepest.train.given import MARK
@@ -35,7 +35,7 @@ def piece(facts: Facts) -> Piece:
         return Piece(RATE.format(name="level, then a line to zero", body=body))
     if recipe.schedule.startswith(MARK) or ":" in recipe.schedule:
         kind = recipe.schedule.removeprefix(MARK)
-        said = f'raise SystemExit("rate: fill in the schedule, which was an object ({kind})")'
+        said = fill_in("rate", f"the schedule, which was an object ({kind})")
         return Piece(RATE.format(name="yours to fill in", body=textwrap.indent(said, "    ")))
     warmup = budget.parse(recipe.warmup, "warmup").steps(facts.per_epoch) or 0
     if recipe.schedule in LEVEL and not warmup:

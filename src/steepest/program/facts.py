@@ -47,3 +47,13 @@ class Piece:
     imports: tuple[str, ...] = ()
     constants: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def fill_in(function: str, what: str) -> str:
+    """The line at which a program ends where something of the run was an object of Python."""
+    return f"raise SystemExit({f'{function}: fill in {what}'!r})"
+
+
+def in_docstring(text: str) -> str:
+    """A text as it can stand between three quotes, whatever names of a folder or an object it holds."""
+    return text.replace("\\", "\\\\").replace('"', "'")

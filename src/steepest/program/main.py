@@ -24,26 +24,32 @@ def main(path):
     size = {size}
     # A single row left over would be a batch that batch norms cannot measure.
     single = len(train) % size == 1
-    loader = DataLoader(train, size, shuffle=True, drop_last=single, generator=chance)
+    loader = DataLoader(train, size, shuffle=True, drop_last=single, generator=chance){count}
 {course}
 
 
 if __name__ == "__main__":
     print("{measured}", main(*(sys.argv[1:] or ["data.pt"])))'''
 
-COURSE = """    {held}
+COURSE = """    {held}{start}
     for step, batch in zip(range(1, STEPS + 1), endless(loader)):{augment}
         update(model, optimizers, batch, step{factor}){follow}
         if step % EVALUATE_EVERY and step < STEPS:
             continue
 {evaluation}
+    if kept is None:
+        raise SystemExit("val/loss was never finite.")
     model.load_state_dict(kept)
     return best"""
 
-EVALUATION = """        value = evaluate({tested}, val)
+EVALUATION = """        value = evaluate({tested}, val, count)
         print(f"step {{step}}  val/loss {{value:.6g}}", flush=True)
 {waits}        if value < best{gain}:
             best, {gained}kept = value, {zeros}copy.deepcopy({tested}.state_dict()){held}{plateau}"""
+
+COUNT = """
+    # What the loss is divided by: rows, or the sum of their weights where they have such.
+    count = data["val"][2].sum().item() if len(data["val"]) > 2 else len(val)"""
 
 HELD = """
             back = copy.deepcopy((model.state_dict(), [one.state_dict() for one in optimizers]))"""
@@ -90,6 +96,7 @@ def piece(facts: Facts) -> Piece:
         averages="\n    averages = copy.deepcopy(model)" if recipe.average else "",
         size="len(train)" if first_batch(recipe)[0] is None else "min(BATCH_SIZE, len(train))",
         course=_course(facts, validated),
+        count=COUNT if validated else "",
         measured="val/loss" if validated else "train/loss",
     )
     return Piece(code, ("import copy", "import math", "import sys"), notes=_notes(facts, validated))
@@ -138,6 +145,7 @@ def _course(facts: Facts, validated: bool) -> str:
     first |= {"factor": "1.0"} if moves else {}
     return COURSE.format(
         held=f"{', '.join(first)} = {', '.join(first.values())}",
+        start=HELD.replace(" " * 12, " " * 4) if moves else "",
         augment=augment,
         follow=follow,
         factor=", factor" if moves else "",

@@ -10,7 +10,7 @@ from torch import nn
 from steepest import models
 from steepest.data import randomness
 from steepest.data.order import key
-from steepest.program.facts import Facts, Piece
+from steepest.program.facts import Facts, Piece, fill_in
 from steepest.train.given import MARK
 
 DRAWS = {
@@ -66,11 +66,8 @@ def _made(facts: Facts) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     if facts.model is not None and (code := written(facts.model)):
         return f"model = {code}", (), (came,)
     kind = name.removeprefix(MARK)
-    lines = (
-        f"# Yours to fill in: how you made the {kind} that you gave to fit.\n"
-        f'raise SystemExit("build_model: fill in how the {kind} was made")\nmodel = None'
-    )
-    return lines, (), (f"{came}; its making is yours to fill in",)
+    lines = fill_in("build_model", f"how you made the {kind} that you gave to fit")
+    return f"{lines}\nmodel = None", (), (f"{came}; its making is yours to fill in",)
 
 
 def written(model: nn.Module) -> str:

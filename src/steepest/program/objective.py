@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steepest.program.facts import Facts, Piece
+from steepest.program.facts import Facts, Piece, fill_in, in_docstring
 from steepest.train.given import MARK
 from steepest.train.loss import ALIASES
 
@@ -51,7 +51,7 @@ def piece(facts: Facts) -> Piece:
     body, imports, notes = _body(name, facts)
     wide = "" if recipe.precision == "32" else "    outputs = outputs.float()\n"
     body = f"{wide}    {body}{EXAMPLES}\n    return losses.mean()"
-    code = LOSS.format(name=name.removeprefix(MARK), body=body)
+    code = LOSS.format(name=in_docstring(name.removeprefix(MARK)), body=body)
     return Piece(code + _penalty(facts), imports, notes=notes)
 
 
@@ -67,10 +67,8 @@ def _body(name: str, facts: Facts) -> tuple[str, tuple[str, ...], tuple[str, ...
         return formula, ("import torch.nn.functional as F",), ()
     if name.startswith(MARK):
         kind = name.removeprefix(MARK)
-        said = (
-            f'raise SystemExit("loss_of: fill in the loss, which was an object ({kind})")\n    losses = None'
-        )
-        return said, (), ("the loss is yours to fill in",)
+        said = fill_in("loss_of", f"the loss, which was an object ({kind})")
+        return f"{said}\n    losses = None", (), ("the loss is yours to fill in",)
     module, _, function = name.partition(":")
     return OWN.format(function=function), (f"from {module} import {function}",), ()
 

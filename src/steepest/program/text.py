@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from steepest.program import course, descent, main, network, objective, training
-from steepest.program.facts import Facts, Piece
+from steepest.program.facts import Facts, Piece, in_docstring
 
 HEAD = '''"""{title}
 
@@ -13,7 +13,7 @@ HEAD = '''"""{title}
 
 data.pt holds the rows as the run prepared them; steepest writes it once:
 
-    torch.save(steepest.Run({name!r}).tensors(), "data.pt")
+    torch.save(steepest.Run({name}).tensors(), "data.pt")
 
 The order of examples is a DataLoader's, so that losses agree as those of two seeds of the run do. What
 steepest did besides, and this does not: checkpoints, resuming, keeping what is not finite from the
@@ -25,11 +25,12 @@ IMPORTS = ("import torch", "from torch import nn", "from torch.utils.data import
 
 def write(facts: Facts) -> str:
     """The program of a run."""
-    parts = [made(facts) for made in (network.piece, descent.piece, course.piece, objective.piece)]
-    pieces = [*parts, training.piece(facts), main.piece(facts)]
+    made = [make(facts) for make in (network.piece, descent.piece, course.piece, objective.piece)]
+    pieces = [*made, training.piece(facts), main.piece(facts)]
     notes = "".join(f";\n{note}" for piece in pieces for note in piece.notes)
     title = f"What the run {facts.name} did, in plain PyTorch. Written by steepest's Run.code()."
-    head = HEAD.format(title=title, name=facts.name, notes=notes)
+    parts = {"title": title, "name": repr(facts.name), "notes": notes}
+    head = HEAD.format(**{key: in_docstring(part) for key, part in parts.items()})
     blocks = [
         f"{head}\n\n{_imports(pieces)}\n\n{_constants(pieces)}",
         *(piece.code.strip() for piece in pieces),

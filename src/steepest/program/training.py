@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable
 
 from steepest.data import augment
-from steepest.program.facts import Facts, Piece
+from steepest.program.facts import Facts, Piece, fill_in
 from steepest.program.gather import first_batch
 from steepest.train import budget, settled
 from steepest.train.given import MARK
@@ -66,14 +66,17 @@ EVALUATE = '''
 
 
 @torch.no_grad()
-def evaluate(model, rows):
-    """Mean loss over all rows, in test mode."""
+def evaluate(model, rows, count):
+    """Mean loss over all rows, in test mode; count: the sum of their weights."""
     model.eval()
     total = 0.0
     for inputs, target, *weight in DataLoader(rows, 1024):{moved}
         total += loss_of({call}, target, *weight).item() * len(target)
     model.train()
-    return total / len(rows)'''
+    return total / count'''
+
+MOVED = """
+        inputs, target, *weight = (part.to(DEVICE) for part in (inputs, target, *weight))"""
 
 ROWS = '''
 
@@ -97,12 +100,13 @@ def piece(facts: Facts) -> Piece:
     call = "model(**inputs)" if isinstance(facts.shape, dict) else "model(inputs)"
     passes = PARTS if recipe.accumulate > 1 else WHOLE
     penalty = " + penalty(model)" if recipe.l1 or recipe.l2 else ""
-    kind = f'torch.autocast("{recipe.device}", {FORMATS.get(recipe.precision)})'
+    device = recipe.device.partition(":")[0] if _elsewhere(facts) else "cpu"
+    kind = f'torch.autocast("{device}", {FORMATS.get(recipe.precision)})'
     deep = 8 if recipe.accumulate > 1 else 4
     under = "" if recipe.precision == "32" else f"with {kind}:\n{(deep + 4) * ' '}"
     update = UPDATE.format(passes=passes.format(under=under, call=call, penalty=penalty), clips=_clips(facts))
     average = FOLLOW if recipe.average else ""
-    moved = "\n        inputs, target = inputs.to(DEVICE), target.to(DEVICE)" if _elsewhere(facts) else ""
+    moved = MOVED if _elsewhere(facts) else ""
     evaluate = EVALUATE.format(call=call, moved=moved)
     rows = ROWS if isinstance(facts.shape, dict) else ""
     lines, notes = _augmentation(facts)
@@ -131,7 +135,7 @@ def _augmentation(facts: Facts) -> tuple[str, tuple[str, ...]]:
         return "", ()
     if name not in augment.AUGMENTATIONS:
         kind = name.removeprefix(MARK)
-        lines = f'def augmented(inputs, chance):\n    raise SystemExit("augmented: fill in {kind}")\n\n\n'
+        lines = f"def augmented(inputs, chance):\n    {fill_in('augmented', kind)}\n\n\n"
         return lines, ("the augmentation is yours to fill in",)
     own = augment.AUGMENTATIONS[name]
     helper = _bare(augment._moved) if name == "shift" else ""

@@ -81,9 +81,9 @@ def _explained(names: Sequence[str]) -> list[str]:
 def _card(one: Choice, place: int) -> Markup:
     costs = [f"took {duration(one['seconds'])}" if one.get("seconds") else "", _spent(one)]
     spent = element("small", ", ".join(filter(None, costs))) if any(costs) else ""
-    title = element(
-        "h3", one.get("choice", "?"), " → ", element("b", written(one.get("decided"))), " ", spent
-    )
+    decided = one.get("decided")
+    value = element("b", shown(decided), title=written(decided) if isinstance(decided, float) else None)
+    title = element("h3", one.get("choice", "?"), " → ", value, " ", spent)
     ends = interval(one.get("interval"))
     known = element("p", f"95 % interval {ends}", class_="note") if ends else ""
     drawn = measured.figure(one.get("picture"), f"{place}. {one.get('choice', '?')}")
@@ -104,7 +104,8 @@ def _candidates(tried: Any) -> Markup:
     rows = _rows(tried)
     if not rows:
         return Markup("")
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    every = dict.fromkeys(name for row in rows for name in row)
+    names = [name for name in every if any(_measured(name, row.get(name)) for row in rows)]
     sides = "".join("r" if isinstance(rows[0].get(name), int | float) else "l" for name in names)
     cells = ([_measured(name, row.get(name)) for name in names] for row in rows[:CANDIDATES])
     title = f"what was measured: {len(rows)}" + (

@@ -16,6 +16,7 @@ EVENTS = {
     "raise": ("raise", "rate raised"),
     "rewind": ("rewind", "back to the last good weights"),
     "guard": ("guard", "guard stepped in"),
+    "memory": ("memory", "memory ran out, in smaller parts from here on"),
 }
 """Event in metrics.csv → colour and words."""
 

@@ -124,11 +124,15 @@ def _plain(text: str) -> str:
 
 
 def _view(curves: Sequence[Curve]) -> tuple[float, float]:
-    """From the lowest value to as far above the start as that lies below it: a loss that leaves goes out."""
+    """From the lowest value to some way above all that came before it: a loss that leaves goes out."""
     low = min(float(curve.y.min()) for curve in curves)
-    start = max(float(np.median(curve.y[:5])) for curve in curves)
+    start = max(max(float(np.median(curve.y[:5])), float(_before_lowest(curve).max())) for curve in curves)
     fall = max(start - low, 1e-3 * abs(start), 1e-12)
     return low - 0.1 * fall, start + 0.6 * fall
+
+
+def _before_lowest(curve: Curve) -> np.ndarray:
+    return curve.y[: int(curve.y.argmin()) + 1]
 
 
 def _legend(curves: Sequence[Curve], marks: Sequence[tuple[str, float]], chosen: Any) -> list[Markup]:

@@ -17,7 +17,20 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from steepest.report.markup import Markup, element, number
 
-COLOURS = ("ink", "muted", "rule", "paper", "train", "val", "other", "decay", "rewind", "guard", "raise")
+COLOURS = (
+    "ink",
+    "muted",
+    "rule",
+    "paper",
+    "train",
+    "val",
+    "other",
+    "decay",
+    "rewind",
+    "guard",
+    "raise",
+    "memory",
+)
 """Names of the page's colours (CSS variables) that a drawing may use."""
 
 _CODES = {name: f"#0a0b{code:02x}" for code, name in enumerate(COLOURS, start=16)}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from steepest.evidence import shown
 from steepest.folder import Folder, write_atomic
+from steepest.recipe import AUTOMATIC
 from steepest.report import choices, settings
 from steepest.report.markup import Markup, element
 from steepest.report.page import document
@@ -12,6 +14,9 @@ from steepest.report.records import Records, read
 
 ASKED = "asked.toml"
 """The recipe that was tuned, with "auto" where a setting was open."""
+
+OF_THE_MACHINE = ("num_threads",)
+"""Choices that every run makes, and that say nothing of the network."""
 
 PLAN = "tune.json"
 """What of the question is no recipe's."""
@@ -31,7 +36,8 @@ def write(path: str | Path) -> Path:
 
 def render(records: Records) -> str:
     """The page as text."""
-    parts = {"Evidence": choices.section(records.evidence)}
+    found = [{**one, "reused": 0} for one in records.evidence]  # the recipe starts anew
+    parts = {"Evidence": choices.section(found)}
     if records.recipe:
         parts["Recipe"] = settings.recipe(records.recipe)
     parts["Environment"] = settings.environment(records.env)
@@ -42,15 +48,26 @@ def render(records: Records) -> str:
 
 
 def _header(records: Records) -> Markup:
-    said = (
-        "The search has ended." if records.recipe else "The search has not ended; what it has found so far."
-    )
+    found = _found(records) or "nothing yet"
+    said = f"Chosen: {found}." if records.recipe else f"The search has not ended. Found so far: {found}."
     top = element("p", element("span", "steepest", class_="brand"), class_="top")
-    headline = element("p", "Settings measured, without the training. ", said, class_="headline")
-    return element("header", top, element("h1", records.name), headline)
+    headline = element("p", said, class_="headline")
+    lead = element("p", "Settings measured, without the training: ", *_command(records), class_="lead")
+    return element("header", top, element("h1", records.name), headline, lead)
+
+
+def _found(records: Records) -> str:
+    """The settings that were measured, in the order of the recipe: rule adamw, lr 3.1e-3"""
+    decided = {one.get("choice"): one.get("decided") for one in records.evidence}
+    names = (name for name in AUTOMATIC if name in decided and name not in OF_THE_MACHINE)
+    return ", ".join(f"{name} {shown(decided[name])}" for name in names)
 
 
 def _footer(records: Records) -> Markup:
+    return element("footer", element("p", *_command(records)))
+
+
+def _command(records: Records) -> tuple[Markup, str]:
     command = f"fit {records.name}/recipe.toml" if records.recipe else f"resume {records.name}"
-    does = " trains with these settings." if records.recipe else " goes on with the search."
-    return element("footer", element("p", element("code", f"steepest {command}"), does))
+    does = " trains with them." if records.recipe else " goes on with the search."
+    return element("code", f"steepest {command}"), does

@@ -163,6 +163,7 @@ def _events(records: Records) -> str:
         "raise": "the learning rate was raised {}",
         "rewind": "training went back to the last good weights {}",
         "guard": "the guard kept a loss or gradient that was not finite from the weights {}",
+        "memory": "memory ran out {}, and updates were made in smaller parts from there on",
     }
     occasions = records.history.occasions()
     said = [

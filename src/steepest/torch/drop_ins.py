@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from steepest import rules
+from steepest.engine.torch.plan import begin
 from steepest.errors import UnsupportedGradient
 from steepest.rule import Rule
 from steepest.torch.drop_in import Densifying, DropIn, Real, form
@@ -84,6 +85,13 @@ class Adagrad(Densifying):
         if any(group["weight_decay"] for group in self.param_groups):
             raise UnsupportedGradient("weight_decay option is not compatible with sparse gradients")
         return super().dense(gradients)
+
+    def share_memory(self) -> None:
+        """Put sums where other processes see them, as torch does; counts of steps stay each one's own."""
+        begin(self)
+        for entry in self.state.values():
+            for tensor in (x for key, x in entry.items() if key != "step"):
+                tensor.share_memory_()
 
 
 class Adadelta(DropIn):
@@ -184,8 +192,8 @@ class Muon(Real):
 
 
 class LBFGS(torch.optim.LBFGS):
-    """torch.optim.LBFGS itself. It calls its closure many times a step, along a line, and is no rule for one
-    gradient; nothing here makes it faster or other."""
+    """torch.optim.LBFGS itself. It calls its closure many times a step, along a line; nothing here makes it
+    faster or other. rules.LBFGS, by RuleOptimizer, takes one gradient a step and searches nothing."""
 
 
 class SparseAdam(torch.optim.SparseAdam):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase as RunningNorm
 
 from steepest.errors import UserError
 from steepest.models.probe import apply, norms_by_batch
+from steepest.train import memory
 
 UPDATES = "updates"
 """Name of the counter in `Average.state`."""
@@ -76,7 +78,8 @@ def renew_statistics(model: nn.Module, batches: Iterable[Any]) -> int:
     used = 0
     with norms_by_batch(model) as norms, _plain_means(norms):
         for inputs in batches if norms else ():
-            apply(model, inputs)
+            for _ in memory.by_parts(partial(apply, model), inputs, memory.fewest(model)):
+                pass
             used += 1
     return used
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from steepest.batch import Following
 from steepest.data.tree import Tree
 from steepest.data.varied import VariedPlan
+from steepest.engine.precision.widest import widened
 from steepest.noise import Critical, Pair
 from steepest.train import memory
 
@@ -76,15 +77,15 @@ def squared(optimizer: Any, scaled: bool) -> float:
         return math.nan
     squares = [_square(optimizer.state.get(weight, {}), weight) for weight in weights] if scaled else [None]
     if any(v is None for v in squares):
-        return sum(float(weight.grad.detach().double().square().sum()) for weight in weights)
+        return sum(float(widened(weight.grad.detach()).square().sum()) for weight in weights)
     return sum(_in_units(weight.grad, v) for weight, v in zip(weights, squares, strict=True) if v is not None)
 
 
 def _in_units(gradient: Tensor, v: Tensor) -> float:
     """Σ g²/(v + mean v): a coordinate that was at rest so far is measured by the others of its weight. Adam's
     own unit, which takes in the gradient itself, would make estimates biased; √v alone, unbounded."""
-    v, mean = v.double(), float(v.double().mean())
-    return float((gradient.detach().double().square() / (v + mean)).sum()) if mean > 0 else 0.0
+    v, mean = widened(v), float(widened(v).mean())
+    return float((widened(gradient.detach()).square() / (v + mean)).sum()) if mean > 0 else 0.0
 
 
 def _square(state: Mapping[str, Any], weight: Tensor) -> Tensor | None:

@@ -41,11 +41,22 @@ class Evaluation:
             )
         return metrics, metrics[self.monitor]
 
+    @property
+    def averages(self) -> bool:
+        """Whether the weights to ship are others than those that are trained."""
+        return self._shipped is not None
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Within it the network holds the weights to ship; after it all is as it was."""
+        averaged = nullcontext() if self._shipped is None else self._shipped()
+        with randomness.undisturbed(), _kept(self._net, buffers=self.averages), averaged:
+            yield
+
     def _measured(self) -> dict[str, float]:
         if self._measure is None:
             return {}
-        averaged = nullcontext() if self._shipped is None else self._shipped()
-        with randomness.undisturbed(), _kept(self._net, buffers=self._shipped is not None), averaged:
+        with self.shown():
             found = self._measure()
         return {name if "/" in name else f"val/{name}": float(value) for name, value in found.items()}
 

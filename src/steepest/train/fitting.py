@@ -18,8 +18,7 @@ from steepest.engine.torch.curvature import by_labels
 from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.evidence import Evidence
 from steepest.folder import Folder
-from steepest.models.probe import apply
-from steepest.train import budget, network, settled
+from steepest.train import budget, memory, network, settled
 from steepest.train.average import renew_statistics
 from steepest.train.growth import Course, course
 from steepest.train.job import Job
@@ -123,7 +122,7 @@ def predictions(job: Job, data: Batches) -> Iterator[tuple[Any, Any]]:
     with network.undisturbed(job.model), torch.no_grad():
         for microbatches in data.once():
             for batch in microbatches:
-                yield job.outputs(batch), batch
+                yield from memory.by_parts(job.outputs, batch)
 
 
 def averages(job: Job) -> bool:
@@ -133,7 +132,7 @@ def averages(job: Job) -> bool:
 
 def renew(job: Job) -> int:
     """Batch-norm statistics of averaged weights, measured on training batches; how many were used."""
-    inputs = (batch[0] for window in islice(job.source.once(), STATISTICS) for batch in window)
+    inputs = (job.inputs(batch) for window in islice(job.source.once(), STATISTICS) for batch in window)
     return renew_statistics(job.model, inputs)
 
 
@@ -161,18 +160,14 @@ def horizon_of(job: Job, folder: Folder) -> Evidence | None:
 
 def measured_horizon(job: Job, seconds: float) -> Evidence:
     """Steps are timed on a copy of the network; an evaluation is shared out over the steps between two."""
-    copied = deepcopy(job.model)
-    optimizer = settled.optimizer_of(job.recipe, job.given, copied, job.source.per_epoch, 10**6)
+    copied = job.on(deepcopy(job.model))
+    optimizer = settled.optimizer_of(job.recipe, job.given, copied.model, job.source.per_epoch, 10**6)
     batch, labels = next(job.source.once())[0], by_labels(settled.rule_of(job.recipe, job.given))
-
-    def compute() -> Any:
-        outputs = apply(copied, batch[0])
-        loss = job.losses(outputs, batch)
-        return (loss, outputs) if labels else loss
+    compute = copied.objective_and_logits if labels else copied.objective
 
     def step() -> None:
         optimizer.zero_grad()
-        _, gradients, reads = passes.look(optimizer, compute)
+        _, gradients, reads = passes.look(optimizer, partial(compute, batch))
         optimizer.step(gradients=gradients, reads=reads)
 
     every = budget.parse(job.recipe.evaluate_every, "evaluate_every").steps(job.source.per_epoch) or 1

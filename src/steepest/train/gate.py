@@ -1,7 +1,7 @@
 """When a hyperparameter moves, and how far: only where the signal stands out of its noise.
 
-A sample is a cosine between a gradient and the change that a hyperparameter would make, so that neither the
-scale of the loss nor that of the weights counts."""
+A sample is the share of a gradient that is left, after its step, along the change that a hyperparameter would
+make: a cosine where the gradient keeps its length. The scales of the loss and of the weights do not count."""
 
 from __future__ import annotations
 

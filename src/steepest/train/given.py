@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from steepest.batch import BatchPolicy, named
 from steepest.errors import UserError
 from steepest.recipe import Recipe
 from steepest.rule import Rule
+from steepest.wrap import layers
 
 MARK = "object "
 """Begins the entry of a recipe that stands for an object; it cannot be made anew from the text."""
@@ -52,6 +54,10 @@ class Given:
             )
         return entry if value is None else value
 
+    def apart(self) -> Given:
+        """The same with a copy of a network that was handed over: the person's own stays as it is."""
+        return replace(self, model=deepcopy(self.model)) if isinstance(self.model, nn.Module) else self
+
 
 HOOKS = ("metrics", "log", "on_step", "on_evaluation")
 OBJECTS = tuple(f.name for f in fields(Given) if f.name not in HOOKS)
@@ -69,10 +75,11 @@ def separate(settings: Mapping[str, Any]) -> tuple[dict[str, Any], Given]:
         elif name == "batch_size" and isinstance(value, BatchPolicy) and _says_all(value):
             written[name] = str(value)
         elif name == "rule" and isinstance(value, Rule):
-            if written.get("hyper"):
+            told = _of_rule(value, written)
+            if written.get("hyper") and written["hyper"] != told["hyper"]:  # a run's recipe has the same
                 raise UserError("Give hyper= with the name of a rule; a Rule object holds its own numbers.")
-            written |= _of_rule(value, written)
-            given = replace(given, rule=value) if _scheduled(value) else given
+            written |= told
+            given = replace(given, rule=value) if told["rule"].startswith(MARK) else given
         elif name == "rule" and value is not None:
             got = getattr(value, "__name__", type(value).__name__)
             raise UserError(
@@ -131,8 +138,9 @@ def _of_rule(rule: Rule, written: Mapping[str, Any]) -> dict[str, Any]:
     values = {f.name: getattr(rule, f.name) for f in fields(rule) if not callable(getattr(rule, f.name))}
     own = {key: values.pop(key) for key in ("lr", "weight_decay") if key in values}
     taken = {key: value for key, value in own.items() if written.get(key) is None}
-    name = rules.name_of(rule)
-    repeats = name.rpartition("+")[2] in rules.registry() and not _scheduled(rule)
+    name, (kind, _) = rules.name_of(rule), layers(type(rule))
+    known = rules.registry().get(kind.__name__.lower()) is kind  # a person's own may bear the name of one
+    repeats = known and not _scheduled(rule)
     return {"rule": name if repeats else f"{MARK}{name}", "hyper": values, **taken}
 
 

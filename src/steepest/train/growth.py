@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from steepest import batch
-from steepest.batch import BatchPolicy, Following, Growing, Stochastic
+from steepest.batch import BatchPolicy, Fixed, Following, Growing, Stochastic
 from steepest.data.batches import Batches, count, under
 from steepest.data.tree import Tree
 from steepest.data.varied import VariedPlan
@@ -100,6 +100,20 @@ def _filling(bound: Callable[[int], VariedPlan], plan: VariedPlan, epochs: float
             break
         steps = max(1, round(steps * epochs / taken))
     return steps
+
+
+def afresh(source: Batches) -> Batches:
+    """The same batches under a policy with nothing on record: no descent goes by what another saw."""
+    varied = source.varied
+    return source if varied is None else under(source, replace(varied.policy))
+
+
+def steady(source: Batches) -> Batches:
+    """The same data in batches of the first size, where they would vary with the rate or with the noise."""
+    varied = source.varied
+    if varied is None or isinstance(varied.policy, Stochastic):
+        return source
+    return under(source, Fixed(varied.policy.usual))
 
 
 def policy_of(recipe: Recipe, given: Given, rule: Rule) -> BatchPolicy:

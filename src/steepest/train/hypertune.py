@@ -89,6 +89,8 @@ def _rates(opt: RuleOptimizer, what: Sequence[str | Dial], highest: float) -> li
         )
     if not (level or ratios):
         return []
+    if not highest > 0:
+        raise UserError(f"highest must be above 0, got {highest!r}: it is the rate that none may pass.")
     sizes = [sum(weight.numel() for weight in group["params"]) for group in opt.param_groups]
     shares = [size / max(sum(sizes), 1) for size in sizes]
     return [Rates(opt, shares, level, ratios, highest)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from steepest.errors import UserError, did_you_mean
 from steepest.evidence import Evidence
 from steepest.models.probe import apply
 from steepest.recipe import Recipe
-from steepest.train import loss, machine, metrics, network, settled
+from steepest.train import loss, machine, memory, metrics, network, settled
 from steepest.train.given import Given
 from steepest.train.growth import policy_of, said
 from steepest.train.loss import Loss
@@ -76,13 +77,21 @@ class Job:
         task, answers = self.prepared.task, self.prepared.preprocessing.answers
         return metrics.build(task.kind, task.outputs, self.given.metrics, scale=answers.scale or 1.0)
 
+    def inputs(self, batch: Any) -> Any:
+        """The inputs of a batch, where the network is."""
+        return _moved(self.device, batch[0])
+
     def outputs(self, batch: Any) -> Any:
         """What the network gives for the inputs of a batch."""
-        return apply(self.runs, _moved(self.device, batch[0]))
+        return apply(self.runs, self.inputs(batch))
 
     def losses(self, outputs: Any, batch: Any) -> torch.Tensor:
         """Mean loss of a batch (inputs, target) or (inputs, target, weight), without the penalty."""
         return self.loss(outputs, *(_moved(self.device, part) for part in batch[1:]))
+
+    def losses_by_example(self, batch: Any) -> torch.Tensor:
+        """The loss of each example of a batch, without the penalty."""
+        return self.loss.by_example(self.outputs(batch), *(_moved(self.device, part) for part in batch[1:]))
 
     def objective(self, batch: Any) -> torch.Tensor:
         """What is descended: the loss, and the penalty where there is one."""
@@ -112,17 +121,18 @@ def build(recipe: Recipe, given: Given) -> Job:
         class_weight=prepared.weights,
     )
     model, evidence = network.build(recipe, given, prepared, chosen)
+    model = model.to(device)
     source = _training(recipe, given, prepared, device)
     window = next(source.once())
-    batch = window[0]
-    threads, counted = machine.threads(recipe, lambda: network.forward(model, batch[0]))
+    looked = memory.by_parts(partial(_threads, recipe, model, device), window[0])
+    (threads, counted), batch = next(looked)
     resolved = settled.settled(recipe, given, prepared, chosen, threads)
     job = Job(
         recipe=resolved,
         asked=settled.as_asked(resolved, asked),
         given=given,
         prepared=prepared,
-        model=model.to(device),
+        model=model,
         runs=torch.compile(model) if recipe.compile else model,
         loss=chosen,
         penalty=loss.penalty(model, recipe.l1, recipe.l2) if recipe.l1 or recipe.l2 else None,
@@ -130,9 +140,15 @@ def build(recipe: Recipe, given: Given) -> Job:
         source=source,
         evidence=(*prepared.evidence, *evidence, *counted, *said(model, source, window)),
     )
-    _check_fit(job, batch)
+    next(memory.by_parts(partial(_check_fit, job), batch, memory.fewest(model)))
     torch.set_num_threads(threads or usual_threads)
     return job
+
+
+def _threads(
+    recipe: Recipe, model: nn.Module, device: torch.device, batch: Any
+) -> tuple[int | None, tuple[Evidence, ...]]:
+    return machine.threads(recipe, lambda: network.forward(model, _moved(device, batch[0])))
 
 
 def _training(recipe: Recipe, given: Given, prepared: Prepared, device: torch.device) -> Batches:

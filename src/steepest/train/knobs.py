@@ -21,14 +21,15 @@ ODDS = math.log(10.0)
 
 @dataclass
 class Reading:
-    """One look at a knob, group by group: ⟨g, ∂w/∂x⟩, ‖g‖ and ‖∂w/∂x‖."""
+    """One look at a knob, group by group: ⟨g⁺, ∂w/∂x⟩ after a step, ‖g‖ of the gradient that made it (of g⁺
+    itself where that is of a validation loss), and ‖∂w/∂x‖."""
 
     dots: list[float]
     lengths: list[float]
     slopes: list[float]
 
     def cosine(self, groups: Sequence[int]) -> float:
-        """Of these groups together, at most ±1; 0 where there is nothing to compare."""
+        """Of these groups together: what is left of g along the change, at most ±1; 0 without any."""
         length, slope = (math.hypot(*(column[k] for k in groups)) for column in (self.lengths, self.slopes))
         found = sum(self.dots[k] for k in groups)
         return max(-1.0, min(1.0, found / (length * slope))) if length * slope > 0 else 0.0
@@ -157,8 +158,8 @@ class Rates:
     def _rise(self, gain: float) -> float:
         """How far all go up, until longer steps no longer help: going down is the schedule's."""
         column = [row[0] for row in self.samples]
-        mean, _ = gate.mean_and_error(column)
-        self.risen = len(column) >= gate.LEAST and mean > 0
+        mean, error = gate.mean_and_error(column)
+        self.risen = len(column) >= gate.LEAST and mean > 2 * error  # one window of noise is no sign
         fastest = max(self.opt.rule_of(group).lr for group in self.groups)
         ceiling = math.log(self.highest / fastest) if fastest > 0 else 0.0
         return max(0.0, min(gate.move(column, gain), RATIO[1] - self.moved[0], ceiling))

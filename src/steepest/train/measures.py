@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steepest.engine.precision.widest import widened
+
 LARGEST_CONFUSION = 1000
 """Classes up to which the table of confusions is kept: it takes 8·K² bytes."""
 
@@ -26,7 +28,7 @@ class Hits:
         self._counts: dict[str, Tensor] = {}
 
     def update(self, outputs: Tensor, target: Tensor, w: Tensor) -> None:
-        """Count a batch in.   w: (n,) float64, the weight of each example."""
+        """Count a batch in.   w: (n,), the weight of each example in the device's widest float."""
         guess = guessed(outputs, target).flatten()
         truth = target.long().flatten()
         w = w.repeat_interleave(len(truth) // len(w)) if len(truth) != len(w) else w
@@ -58,7 +60,7 @@ class Hits:
 
     def _add(self, name: str, place: Tensor, w: Tensor, size: int) -> None:
         if name not in self._counts:
-            self._counts[name] = torch.zeros(size, dtype=torch.float64, device=place.device)
+            self._counts[name] = torch.zeros(size, dtype=w.dtype, device=place.device)
         self._counts[name].scatter_add_(0, place, w)
 
 
@@ -76,9 +78,9 @@ class Errors:
         self._sums: tuple[Tensor, ...] | None = None
 
     def update(self, outputs: Tensor, target: Tensor, w: Tensor) -> None:
-        """Count a batch in.   w: (n,) float64, the weight of each example."""
-        y = target.double().reshape(len(w), -1)
-        error = outputs.double().reshape(y.shape) - y
+        """Count a batch in.   w: (n,), the weight of each example in the device's widest float."""
+        y = widened(target).reshape(len(w), -1)
+        error = widened(outputs).reshape(y.shape) - y
         w = w[:, None]
         mean = _share((w * y).sum(0), w.sum())
         batch = (
@@ -95,8 +97,8 @@ class Errors:
         if self._sums is None:
             return {}
         weight, squares, sizes, _, spread = self._sums
-        scale = self.scale.to(squares)
-        exact = (squares == 0).double()
+        scale = self.scale.to(squares.dtype).to(squares.device)
+        exact = (squares == 0).to(squares.dtype)
         r2 = torch.where(spread > 0, 1 - squares / spread, exact)
         return {
             "rmse": (scale**2 * squares / weight).mean().sqrt(),

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steepest.engine.precision.widest import widened, widest
 from steepest.errors import UserError
 from steepest.train.measures import Errors, Hits
 
@@ -16,7 +17,8 @@ UserMetric = Callable[[Any, Any], Any]
 
 
 class Metrics:
-    """Measures of one part of the data (training, validation, test), in float64, weighted by sample weights.
+    """Measures of one part of the data (training, validation, test), in its device's widest float, weighted
+    by sample weights.
 
     loss        Σ n·loss / Σ w over batches of n examples: the weighted mean of the examples' losses
     for classes accuracy; precision, recall and f1 as means over the classes that occur (macro)
@@ -43,7 +45,7 @@ class Metrics:
         w = _weights(outputs, weight)
         self._measures.update(outputs, target, w)
         if loss is not None:
-            self._loss.update(loss.detach().double() * len(w), w.sum())
+            self._loss.update(widened(loss.detach()) * len(w), w.sum())
         if self._extra:
             self._batches.append((outputs.detach(), target))
 
@@ -114,8 +116,8 @@ class _Mean:
 
 def _weights(outputs: Tensor, weight: Tensor | None) -> Tensor:
     if weight is None:
-        return torch.ones(len(outputs), dtype=torch.float64, device=outputs.device)
-    return weight.detach().double().flatten()
+        return torch.ones(len(outputs), dtype=widest(outputs), device=outputs.device)
+    return widened(weight.detach()).flatten()
 
 
 def _number(name: str, value: Any) -> float:

@@ -19,6 +19,7 @@ from steepest.evidence import Evidence
 from steepest.models import start
 from steepest.models.probe import apply, forward_with
 from steepest.recipe import Recipe
+from steepest.train import memory
 from steepest.train.given import Given
 from steepest.train.loss import Loss
 from steepest.train.prepare import Prepared
@@ -35,11 +36,10 @@ def build(
         randomness.seed_all(key(recipe.seed, "weights"))
         shape, outputs = prepared.preprocessing.input_shape, loss.outputs(prepared.task.outputs)
         model = make(recipe, given, shape, outputs)
-        inputs = _first_inputs(prepared.train, recipe)
-        _check_takes(model, inputs)
+        inputs = _taken(model, prepared.train, recipe)
         for name, part in {"val": prepared.val, "test": prepared.test}.items():
             if isinstance(part, tuple):  # held in memory: a look costs nothing
-                _check_takes(model, _first_inputs(part, recipe), f" of the part {name!r}")
+                _taken(model, part, recipe, f" of the part {name!r}")
         start.initialise(model, recipe.init, key(recipe.seed, "start") % 2**63, inputs)
         _freeze(model, recipe.freeze)
         return model, _look(model, inputs)
@@ -73,8 +73,10 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _first_inputs(part: Any, recipe: Recipe) -> Any:
-    return next(batches(part, LOOKED_AT, seed=recipe.seed).once())[0][0]
+def _taken(model: nn.Module, part: Any, recipe: Recipe, of: str = "") -> Any:
+    """The first inputs, as many as there is memory for. Raises UserError where the network takes none."""
+    first = next(batches(part, LOOKED_AT, seed=recipe.seed).once())[0][0]
+    return next(memory.by_parts(lambda some: _check_takes(model, some, of), first))[1]
 
 
 def forward(model: nn.Module, inputs: Any) -> Any:
@@ -88,6 +90,8 @@ def _check_takes(model: nn.Module, inputs: Any, of: str = "") -> None:
     try:
         forward(model, inputs)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if memory.ran_out(error):
+            raise
         shapes = over_tree(lambda tensor: tuple(tensor.shape), inputs)
         kinds = over_tree(lambda tensor: str(tensor.dtype).removeprefix("torch."), inputs)
         raise UserError(

@@ -30,7 +30,7 @@ class MeanLoss:
 
     def __init__(self) -> None:
         self._total, self._examples = 0.0, 0
-        self._losses: list[Tensor] = []
+        self._losses: list[Tensor | float] = []
         self._counts: list[int] = []
 
     def add(self, loss: Tensor, examples: int) -> None:
@@ -59,7 +59,7 @@ class MeanLoss:
     def load(self, numbers: Mapping[str, Any]) -> None:
         """Take over what `numbers` gave."""
         self._total, self._examples = numbers["total"], numbers["examples"]
-        self._losses = [torch.tensor(loss, dtype=torch.float64) for loss in numbers["losses"]]
+        self._losses = list(numbers["losses"])
         self._counts = list(numbers["counts"])
 
     def _gather(self) -> None:
@@ -69,8 +69,11 @@ class MeanLoss:
         self._losses, self._counts = [], []
 
 
-def _floats(losses: list[Tensor]) -> list[float]:
-    return torch.stack(losses).double().tolist() if losses else []
+def _floats(losses: list[Tensor | float]) -> list[float]:
+    """Those of before a resume are floats and come first; the others are read from the device at once."""
+    known: list[float] = [loss for loss in losses if not isinstance(loss, Tensor)]
+    held = [loss for loss in losses if isinstance(loss, Tensor)]
+    return known + (torch.stack(held).tolist() if held else [])
 
 
 class Record:

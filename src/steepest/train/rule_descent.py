@@ -78,6 +78,9 @@ class RuleDescent:
         steps, factor = self.opt.steps, self.opt.factor
         self.load(tensors, numbers)
         self.opt.steps, self.opt.factor = steps, factor
+        for listener in self.opt.listeners:
+            if hasattr(listener, "forget"):
+                listener.forget()
 
     def pass_over(self) -> None:
         """A step went by without an update: schedules go on."""

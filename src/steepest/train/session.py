@@ -51,6 +51,8 @@ class Loop:
     _examples: int = field(default=0, init=False)
     _loss: Tensor | None = field(default=None, init=False)
     _again: bool = field(default=False, init=False)  # whether the window begins anew in smaller pieces
+    _repeats: bool = field(default=True, init=False)  # whether a loss comes as a function, to be called again
+    _beginning: memory.Beginning = field(init=False)  # of the window
     _failed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -111,7 +113,9 @@ class Loop:
 
     def result(self) -> dict[str, Any]:
         """What result.json says of the training; `metrics` are of the best evaluation, else of the last."""
-        rows = [row for row in self.history if row.get("step") == self.best_step] or self.history[-1:]
+        # A row of memory that ran out holds no metrics, and bears the step of one that may.
+        measured = [row for row in self.history if any("/" in name for name in row)]
+        rows = [row for row in measured if row.get("step") == self.best_step] or measured[-1:]
         metrics = {k: v for k, v in (rows[-1] if rows else {}).items() if "/" in k}
         return {
             "status": self.status,
@@ -152,7 +156,7 @@ class Loop:
 
     def __iter__(self) -> Iterator[Tree]:
         """Microbatches, in order, until the run ends."""
-        watch = self.watch
+        watch, self._beginning = self.watch, memory.Beginning(self._subject.net)
         watch.boundary()
         windows = self.source.start(self.done)
         while not watch.over:
@@ -170,6 +174,7 @@ class Loop:
 
     def _microbatches(self, window: list[Tree]) -> Iterator[Tree]:
         self._again = True
+        self._beginning.keep(self._repeats)
         while self._again:
             self._window = self._subject.division.pieces(window)
             yield from self._pieces()
@@ -194,6 +199,7 @@ class Loop:
         iteration hands out; the weights wait for it"""
         if not self._left:
             raise UserError("steps.step was called twice for one batch, or outside `for batch in steps`.")
+        self._repeats = not (isinstance(loss, Tensor) or self._subject.descent.several)
         value = self._backward(loss)
         if value is None:
             self._smaller()
@@ -215,13 +221,14 @@ class Loop:
         except (RuntimeError, MemoryError) as error:
             if not memory.ran_out(error):
                 raise
-            if isinstance(loss, Tensor) or several:
+            if not self._repeats:
                 raise memory.cannot_repeat(several, count(self._window[-self._left])) from error
         return None
 
     def _smaller(self) -> None:
         """Forget the gradients of this update, and have its microbatches handed out anew, half as large."""
         self._subject.update.clear()
+        self._beginning.put_back()
         self._loss, self._left, self._again = None, 0, True
         self.watch.ran_out_of_memory(self._window)
 
@@ -256,6 +263,18 @@ class Loop:
         if self.precision not in FORMATS:
             return nullcontext()
         return torch.autocast(self._device.type, FORMATS[self.precision])
+
+    @property
+    def averages(self) -> bool:
+        """Whether the weights to ship are averages, which were never run: `evaluated` shows them."""
+        return self.watch.evaluation.averages
+
+    def evaluated(self) -> AbstractContextManager[None]:
+        """Within it the network holds the weights to ship: `with steps.evaluated(): measure(net)`.
+
+        Batch-norm statistics beside averaged weights are to be renewed (`average.renew_statistics`); they,
+        modes, chance and the weights that are trained are afterwards as before."""
+        return self.watch.evaluation.shown()
 
     def stop(self, why: str) -> None:
         """End the run before the next step, evaluated and saved."""

@@ -12,6 +12,7 @@ from steepest.batch import BatchPolicy, Compensated
 from steepest.engine.torch.curvature import by_labels
 from steepest.engine.torch.of_model import optimizer
 from steepest.engine.torch.optimizer import RuleOptimizer
+from steepest.engine.torch.passes import curved
 from steepest.errors import UserError
 from steepest.models.presets import suited
 from steepest.recipe import Recipe
@@ -93,7 +94,7 @@ def _check_rule(rule: Rule, recipe: Recipe, prepared: Prepared) -> None:
         raise UserError(f"{several}, which must be whole: leave out accumulate={recipe.accumulate}.")
     if recipe.precision == "16":
         raise UserError(f'{several}, and a loss scale fits one. Take precision="bf16" or "32".')
-    if rule.reads and recipe.compile:
+    if curved(rule) and recipe.compile:
         raise UserError(
             f"{several} and differentiates twice, which compiled networks cannot. Leave out compile."
         )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from steepest.engine.precision.widest import widest
 from steepest.errors import UserError
 
 
@@ -20,7 +21,8 @@ def total_norm(gradients: Iterable[Tensor | None]) -> float:
     if not present:
         return 0.0
     norms = torch._foreach_norm(present)
-    return float(torch.linalg.vector_norm(torch.stack(norms), dtype=torch.float64))
+    together = torch.stack(norms)
+    return float(torch.linalg.vector_norm(together, dtype=widest(together)))
 
 
 class TorchDescent:

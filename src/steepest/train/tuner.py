@@ -111,6 +111,10 @@ class Tuner:
         if self in self.opt.listeners:
             self.opt.listeners.remove(self)
 
+    def forget(self) -> None:
+        """Other weights have been put in: what was looked ahead to has not come."""
+        self._pending = {}
+
     def __call__(self, scale: float, gradients: Any, reads: Any) -> None:
         """Before an update: see what the last one's hyperparameters have done, decide, look ahead."""
         step = self.opt.steps
@@ -141,6 +145,7 @@ class Tuner:
             "at": self._at,
             "lengths": list(self._lengths),
             "looks": [self.losses.validated, self.losses.trained],
+            "felt": sorted(self._felt),
             "history": [dict(row) for row in self.history],
         }
         return {"numbers": numbers} | {
@@ -165,6 +170,7 @@ class Tuner:
             knob.samples = [list(row) for row in kept["samples"]]
         self._at, self._lengths = numbers["at"], list(numbers["lengths"])
         self.losses.validated, self.losses.trained = numbers["looks"]
+        self._felt = set(numbers["felt"])
         self.history = [dict(row) for row in numbers["history"]]
         self._pending = self._columns(state)
 
@@ -185,6 +191,8 @@ class Tuner:
             if slopes is None:
                 continue
             source = validated if knob.held_out else given
+            # In lengths of the gradient that made the step: 1 - lr·h is left of it on a parabola, and nothing
+            # where the step was right. In lengths of its own what is left is ±1, however little it is.
             lengths, factor = (self._norms(validated), 1.0) if knob.held_out else (self._lengths, scale)
             found = self._by_group(hypergradient.dots(source, slopes))
             dots = [turn * factor * dot for turn, dot in zip(self._turns(), found, strict=True)]

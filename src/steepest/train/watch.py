@@ -159,8 +159,8 @@ class Watch:
 
     def _plateau(self) -> str:
         state = self.progress.stopping
-        decays = f"{state.decays} decay{'s' if state.decays > 1 else ''}"
-        after = f" after {decays} of the rate" if state.decays else ""
+        decays = f"{state.ever} decay{'s' if state.ever > 1 else ''}"  # all, as the report counts them
+        after = f" after {decays} of the rate" if state.ever else ""
         return f"{self.evaluation.monitor} did not improve for {state.waited} evaluations{after}"
 
     def _remember(self, improved: bool) -> None:

@@ -7,13 +7,11 @@ import os
 import signal
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from torch import nn
 
 from steepest.comparison import plan as plans
 from steepest.comparison import taken
@@ -27,7 +25,7 @@ from steepest.folder import Folder, write_atomic
 from steepest.recipe import Recipe, settings_in
 from steepest.run import Run
 from steepest.train import machine
-from steepest.train.given import HOOKS, MARK, OBJECTS, Given, separate
+from steepest.train.given import HOOKS, MARK, OBJECTS, separate
 from steepest.train.guard import Diverged
 from steepest.train.interrupt import Interrupted
 from steepest.train.job import build
@@ -127,7 +125,7 @@ def _check(place: Place, asked: Plan) -> None:
     with machine.kept():
         for one in asked.strategies:
             recipe, given = resolved(asked.settings_of(one, asked.seed_numbers[0], None))
-            if build(recipe, _own(given)).prepared.val is None:
+            if build(recipe, given.apart()).prepared.val is None:
                 raise UserError(
                     "Strategies are compared by the validation part, and there is none. Give val=0.15, or "
                     "data of its own; the test part is for the one look at the end."
@@ -138,7 +136,7 @@ def _train(folder: Path, settings: Mapping[str, Any]) -> None:
     """One run in silence, begun or gone on with; where it fails its folder says so."""
     place, quiet = Folder(folder), Console(quiet=True, file=io.StringIO())
     recipe, given = resolved(settings)
-    given = _own(given)
+    given = given.apart()
     with suppress(Diverged):
         if place.recipe.exists():
             held = {name: getattr(given, name) for name in (*OBJECTS, *HOOKS)}
@@ -147,17 +145,17 @@ def _train(folder: Path, settings: Mapping[str, Any]) -> None:
             begin(place, recipe, given, quiet)
 
 
-def _own(given: Given) -> Given:
-    """The same with a network of this run alone: training would change the one that others start from."""
-    return replace(given, model=deepcopy(given.model)) if isinstance(given.model, nn.Module) else given
-
-
 def _with_fingerprint(asked: Plan) -> Plan:
     """The plan that knows what its data are, so that other data are another question."""
     recipe, given = resolved(asked.shared)
     if recipe.data_fingerprint is not None:
         return asked
     source = read(recipe, given, "data")
+    if given.data is not None and read(recipe, given, "data").fingerprint != source.fingerprint:
+        raise UserError(
+            f"The data {source.name!r} come otherwise at every reading, so that runs of one seed would be no "
+            "pairs. Give arrays, a Dataset, or a loader whose order is the same each time."
+        )
     return replace(asked, shared={**asked.shared, "data_fingerprint": source.fingerprint or None})
 
 

@@ -69,7 +69,7 @@ def refuse_taken(folder: Folder) -> None:
 def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False) -> Run:
     """Train, or go on training, in a folder that this process holds; then test and report."""
     bar, open_job = progress(None, console), job
-    tell = _telling(folder, bar)
+    tell = telling(folder, bar)
     try:
         job, horizon = _measured(folder, job, tell, console)
     except Interrupted as stopped:
@@ -103,11 +103,13 @@ def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False) -> 
     return Run(folder.path, model=job.model)
 
 
-def _telling(folder: Folder, bar: Progress) -> Tell:
-    """What records a decision, and prints it, once in the life of a run."""
+def telling(folder: Folder, bar: Progress) -> Tell:
+    """What records a decision, and prints it, once in the life of a folder; and again where it is another."""
 
     def tell(one: Evidence) -> None:
-        if not any(told.choice == one.choice for told in records.read(folder.evidence)):
+        told = Evidence.from_json(one.to_json())  # as a line holds it
+        before = [(held.choice, held.decided) for held in records.read(folder.evidence)]
+        if (told.choice, told.decided) not in before:
             records.append(folder.evidence, one)
             bar.decided(one)
 

@@ -35,7 +35,7 @@ def fit(data: Any, *, out: str | os.PathLike[str] | None = None, **settings: Any
     Returns the Run. Raises UserError for what cannot be done, before anything is trained."""
     written, given = separate(_settings(data, settings))
     recipe = Recipe.of(written)
-    folder = Folder(out) if out is not None else _numbered(name_of(recipe))
+    folder = Folder(out) if out is not None else numbered(name_of(recipe))
     with machine.kept():
         return begin(folder, recipe, given)
 
@@ -56,7 +56,7 @@ def name_of(recipe: Recipe) -> str:
     return "arrays" if kind in ("tuple", "dict") else kind
 
 
-def _numbered(name: str) -> Folder:
+def numbered(name: str) -> Folder:
     """runs/name, or runs/name-2, runs/name-3, … where the ones before exist."""
     places = (RUNS / (name if count == 1 else f"{name}-{count}") for count in range(1, 10**6))
     return Folder(next(place for place in places if not place.exists()))

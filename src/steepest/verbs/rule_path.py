@@ -63,7 +63,9 @@ def path(rule: Rule, land: Landscape, steps: int = STEPS) -> Points:
     points = [w[0]]
     for t in range(1, steps + 1):
         g = np.array([land.gradient(*w[0])])
-        reads = [np.array([land.curvature(*w[0])]) for _ in rule.reads]
+        past = points[-2] if t > 1 else w[0]
+        seen = {"d": land.curvature(*w[0]), "p": land.gradient(*past)}
+        reads = [np.array([seen[name]]) for name in rule.reads]
         with np.errstate(all="ignore"):
             ((w, *slots),), shared = on_numpy.step_all(rule, t, t, [(w, g, *reads, *slots)], shared)
         if not np.abs(w).max() < 1e3:

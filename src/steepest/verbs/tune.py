@@ -7,13 +7,10 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from torch import nn
 
 from steepest import evidence as records
 from steepest.choose import optuna_search, pace
@@ -26,11 +23,11 @@ from steepest.folder import Folder, write_atomic
 from steepest.recipe import Recipe
 from steepest.report import tuning
 from steepest.train import environment, machine
-from steepest.train.given import Given
 from steepest.train.interrupt import Interrupt, Interrupted
 from steepest.train.job import Job, build
 from steepest.train.progress import progress
-from steepest.verbs.fit import RUNS
+from steepest.verbs.course import telling
+from steepest.verbs.fit import numbered
 from steepest.verbs.question import Question, asked_of, plan_of, read
 from steepest.verbs.share import Share, share
 
@@ -55,14 +52,15 @@ def tune(
     over      settings to measure, and under Optuna hyperparameters ("beta1") too. Default: those that are
               "auto"; where none is: rule, lr, batch_size, schedule and weight_decay, less those said in this
               call or in a recipe written by hand
-    out       folder; default runs/tune-<name>. The same question goes on where it was
+    out       folder; default runs/tune-<name>, numbered where that is taken. In one that holds the same
+              question the search goes on
     settings  every other setting of `fit`
 
     Returns the evidence. The folder holds it as evidence.jsonl, a report.html, and a recipe.toml with the
     chosen values, which `fit` trains with. Raises UserError for what cannot be measured."""
     settings |= {} if of is None else {"budget": of}
     question, name = asked_of(data, settings, budget, engine, over)
-    return _held(Folder(out) if out is not None else _numbered(name), question, Console())
+    return _held(Folder(out) if out is not None else numbered(f"tune-{name}"), question, Console())
 
 
 def go_on_tuning(folder: str | os.PathLike[str], **objects: Any) -> list[Evidence]:
@@ -74,7 +72,7 @@ def _held(place: Folder, question: Question, console: Console) -> list[Evidence]
     """The search in a folder that this process alone writes to."""
     _refuse_run(place)
     with machine.kept():
-        job = build(question.recipe, _own(question.given))
+        job = build(question.recipe, question.given.apart())
         allowed = share(question.budget, job)
         place.create()
         with place.lock():
@@ -120,12 +118,7 @@ def _measured(place: Folder, job: Job, question: Question, allowed: Share, conso
     """Search, and freeze what was chosen; whether the search came to its end.
 
     The recipe comes last: with it a folder is done."""
-    bar = progress(None, console)
-
-    def tell(one: Evidence) -> None:
-        if not any(told.choice == one.choice for told in records.read(place.evidence)):
-            records.append(place.evidence, one)
-            bar.decided(one)
+    tell = telling(place, progress(None, console))
 
     def asked() -> None:
         if signal.received is not None:
@@ -184,17 +177,6 @@ def frozen(job: Job, chosen: Chosen) -> Recipe:
     return Recipe.of(job.recipe.model_copy(update={**known, **course}).model_dump())
 
 
-def _own(given: Given) -> Given:
-    """The same with a copy of a network that was handed over: that of the caller stays as it is."""
-    return replace(given, model=deepcopy(given.model)) if isinstance(given.model, nn.Module) else given
-
-
 def _refuse_run(place: Folder) -> None:
     if place.recipe.exists() and not tuning.is_tuning(place.path):
         raise UserError(f"{str(place.path)!r} holds a run. Give the search another folder with out= (--out).")
-
-
-def _numbered(name: str) -> Folder:
-    """runs/tune-name, or runs/tune-name-2, … where the ones before exist."""
-    places = (RUNS / f"tune-{name}{'' if count == 1 else f'-{count}'}" for count in range(1, 10**6))
-    return Folder(next(place for place in places if not place.exists()))

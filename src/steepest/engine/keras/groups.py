@@ -27,7 +27,8 @@ def assigned(
     """The parts of the optimizer. Those whose rate is the optimizer's stand first."""
     names = {w.path: w for w in weights.values()}
     claimed, scales = first_match(names, groups, None), first_match(names, lr_scale, 1.0)
-    own = _of_main(main, rest, [w for w in weights.values() if claimed[w.path] is None])
+    free = [w for w in weights.values() if claimed[w.path] is None]
+    own = _of_main(main, rest, free, _head(list(weights.values())))
     parts: dict[Any, Part] = {}
     for number, w in weights.items():
         rule, share, follows = own.get(w.path) or (claimed[w.path], 1.0, False)
@@ -37,26 +38,29 @@ def assigned(
     return sorted(parts.values(), key=lambda part: not part.follows)
 
 
-def _of_main(main: Rule, rest: Rule | None, weights: list[Any]) -> dict[str, tuple[Rule, float, bool]]:
-    """(rule, factor of its rate, whether that is the optimizer's) of the weights that no pattern claims."""
+def _of_main(
+    main: Rule, rest: Rule | None, weights: list[Any], head: str | None
+) -> dict[str, tuple[Rule, float, bool]]:
+    """(rule, factor of its rate, whether that is the optimizer's) of the weights that no pattern claims.
+
+    head: the path of the model's last layer, claimed or not."""
     if main.takes((2,)):
         if rest is not None:
             raise UserError(f"{type(main).__name__} moves weights of every shape: there is no rest.")
         return {w.path: (main, 1.0, True) for w in weights}
-    hidden = _hidden(main, weights)
+    hidden = _hidden(main, weights, head)
     beside = rules.AdamW(lr=main.lr, weight_decay=getattr(main, "weight_decay", 0.0))
     others = (beside, type(main).beside, True) if rest is None else (rest, 1.0, False)
     return {w.path: (main, 1.0, True) if w.path in hidden else others for w in weights}
 
 
-def _hidden(rule: Rule, weights: list[Any]) -> set[str]:
+def _hidden(rule: Rule, weights: list[Any], head: str | None) -> set[str]:
     """Paths of what a rule of matrices should move: no embeddings, no vectors, not the last layer."""
-    last = _head(weights)
     found = {
         w.path
         for w in weights
         for shape in [tuple(w.shape[axis] for axis in outputs_first(len(w.shape)))]
-        if rule.takes(shape) and w.path != last and min(matrix(shape)) > 1 and not no_decay(w.name, shape, "")
+        if rule.takes(shape) and w.path != head and min(matrix(shape)) > 1 and not no_decay(w.name, shape, "")
     }
     if weights and not found:
         raise UserError(

@@ -77,14 +77,14 @@ class Part:
         return [w, g, *(self._started(w, slots, t) if any(self.copies) else slots)]
 
     def write(self, number: int, row: Sequence[Any], assign: Assign) -> None:
-        """Take the new (w, *slots) of a weight."""
+        """Take the new (w, *slots) of a weight; slots first, for one may be the w of before (LBFGS)."""
         w = self._shown(row[0])
+        for variable, value in zip(self.slots[number], row[1:], strict=True):
+            assign(variable, value)
         if number in self.lost:
             w, exact = rounded(w), w
             assign(self.lost[number], ops.cast(exact - w, "bfloat16"))
         assign(self.weights[number], ops.cast(w, self.weights[number].dtype))
-        for variable, value in zip(self.slots[number], row[1:], strict=True):
-            assign(variable, value)
 
     def share(self, scalars: dict[int, Shared], assign: Assign) -> None:
         """Take the new shared scalars of those weights that have moved."""

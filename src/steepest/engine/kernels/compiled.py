@@ -70,8 +70,8 @@ def digest(source: str) -> str:
 
 
 def _from_disk(name: str, source: str) -> ModuleType | None:
-    path = folder() / f"{name}_{digest(source)}.py"
     try:
+        path = folder() / f"{name}_{digest(source)}.py"
         _prepare(path.parent)
         if not path.exists() or path.read_text() != source:
             write_atomic(path, source.encode())

@@ -15,6 +15,7 @@ from steepest.engine.kernels.columns import ARITHMETIC, Column, imported
 from steepest.engine.kernels.compiled import ARGUMENTS, SIGNATURE, Kernel, compiled
 from steepest.engine.on_numba import PLAIN, cut, plain
 from steepest.engine.precision.formats import FULL, NEAREST
+from steepest.engine.precision.widest import widest
 
 SOURCE = (
     '''"""Sums of squares of {dtype}. Written by steepest, which makes it anew where it is missing."""
@@ -53,7 +54,8 @@ def norm(gradients: Sequence[torch.Tensor], places: Sequence[int] | None = None)
     """Euclidean norm of all tensors together; nan or inf where any element is. Nothing is written.
 
     places: where they lie, for one who has seen already that a kernel may read them, all of one dtype.
-    Squares are summed in float64 by pieces of fixed length, so that the bits do not depend on the threads."""
+    Squares are summed in the widest float of the device by pieces of fixed length, so that the bits do not
+    depend on the threads."""
     if places is not None:
         return math.sqrt(sum(_by_kernel(gradients, gradients[0].dtype, places)))
     plain_ones = gradients if _all_readable(gradients) else [g for g in gradients if readable(g)]
@@ -88,7 +90,7 @@ def _by_torch(g: torch.Tensor) -> float:
 
 
 def _accumulator(values: torch.Tensor) -> torch.dtype:
-    return torch.complex128 if values.is_complex() else torch.float64
+    return widest(values).to_complex() if values.is_complex() else widest(values)
 
 
 @cache

@@ -142,5 +142,5 @@ def _estimate(rule: Rule, d: Tensor | None) -> Tensor | None:
 
 def _generator(optimizer: Any) -> torch.Generator:
     """Chance that is a function of seed and step, so that a run repeats and resumes."""
-    words = np.random.SeedSequence([getattr(optimizer, "seed", 0), optimizer.steps]).generate_state(1)
+    words = np.random.SeedSequence([optimizer._memory.seed % 2**64, optimizer.steps]).generate_state(1)
     return torch.Generator().manual_seed(int(words[0]))

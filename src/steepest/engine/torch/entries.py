@@ -1,7 +1,11 @@
 """The state of an optimizer in dicts that note when somebody reaches into them.
 
 Looking at every tensor of the state before a step costs as much as the step of a small network. Whoever
-replaces one, or moves its memory, gets hold of it through these dicts first."""
+replaces one, or moves its memory, gets hold of it through these dicts first.
+
+A limit: a tensor that was taken out at some step, and is still held, is looked at in the next step and then
+no more. Whoever gives it other memory later (`held.data = …`, `held.set_(…)`) must take it from the state
+again, or steps go on in the memory of before, which is kept alive. Writing into it is always seen."""
 
 from __future__ import annotations
 
@@ -42,10 +46,6 @@ class Entries(defaultdict[Any, Any]):
 
     def __reduce__(self) -> Any:
         return defaultdict, (dict,), None, None, iter(list(self.items()))
-
-    def quiet(self) -> bool:
-        """True where nobody has reached in, and nobody could have without being noted."""
-        return not self.watch.touched
 
     def hush(self) -> None:
         """Note from now on who reaches in; a plain dict that was put in cannot be watched."""

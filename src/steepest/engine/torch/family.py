@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +15,10 @@ from steepest.engine.kernels import arena
 from steepest.engine.precision import memory
 from steepest.engine.precision.memory import Memory, layout
 from steepest.engine.precision.rounding import Draws
+from steepest.engine.pure import with_floats
 from steepest.engine.state import Counters, slot_keys
 from steepest.engine.torch.choice import by_engine
-from steepest.maths import HOST
+from steepest.maths import HOST, VOCABULARY
 from steepest.rule import Rule
 
 
@@ -30,6 +32,10 @@ class Row(NamedTuple):
     moves: bool
     memory: Memory
     number: int
+
+
+EACH = SimpleNamespace(**{name: with_floats(name, getattr(np, name)) for name in VOCABULARY})
+"""The vocabulary of constants, for sums of many weights at once beside numbers that they have in common."""
 
 
 @dataclass
@@ -79,6 +85,7 @@ class Family:
         self.position = {number: n for n, number in enumerate(self.moving)}
         self.order = [self.position[row] for moment in self.moments for row in moment.rows[:1]]
         self._count()
+        self.alike = self._alike()
 
     def _adopt(self, state: MutableMapping[torch.Tensor, dict[str, Any]]) -> None:
         """Take over counters; a weight that comes late to a model takes over the model's scalars."""
@@ -191,12 +198,11 @@ class Family:
 
         cleared: the gradients of all weights of the plan, where they shall be 0 afterwards."""
         sums = self._sums(rules, scales) if self.rule.sums else self.none
+        constants = self._settled_together(rules, sums) if self.alike else self._settled(rules, sums)
         made, following = [], []
-        for moment, total in zip(self.moments, sums, strict=True):
+        for moment, (k, shared) in zip(self.moments, constants, strict=True):
             group = moment.group
-            t = moment.t + 1
-            k, shared = rules[group].constants(HOST, t, moment.shared, moment.n, total)
-            made.append((rules[group], k, scales[group], self.numbers[group](t)))
+            made.append((rules[group], k, scales[group], self.numbers[group](moment.t + 1)))
             following.append(shared)
         for engine, pick in zip(self.engines, self.picks, strict=True):
             rows = pick[: len(engine.weights)]
@@ -207,6 +213,37 @@ class Family:
             self._share(following)
         self.counters.advance(self.done)
         self.snapshot = self.counters.snapshot()
+
+    def _alike(self) -> list[tuple[list[int], np.ndarray]]:
+        """(moments that differ in their sums alone, n of each); none where that would spare nothing."""
+        if not self.rule.sums or self.of_model or self.rule.shared or len(self.moments) == 1:
+            return []
+        found: dict[tuple[int, int], list[int]] = {}
+        for number, moment in enumerate(self.moments):
+            found.setdefault((moment.group, moment.t), []).append(number)
+        return [(own, np.array([float(self.moments[n].n) for n in own])) for own in found.values()]
+
+    def _settled(self, rules: Sequence[Rule], sums: Any) -> list[tuple[Any, dict[str, Any]]]:
+        """(constants, new shared scalars) of each moment."""
+        return [
+            rules[moment.group].constants(HOST, moment.t + 1, moment.shared, moment.n, total)
+            for moment, total in zip(self.moments, sums, strict=True)
+        ]
+
+    def _settled_together(self, rules: Sequence[Rule], sums: Any) -> list[tuple[Any, dict[str, Any]]]:
+        """The same to the bit, in one call for all moments that are alike: there are as many as weights."""
+        found: list[Any] = [None] * len(self.moments)
+        columns = np.array(sums)
+        for own, n in self.alike:
+            first = self.moments[own[0]]
+            with np.errstate(all="ignore"):
+                k, _ = rules[first.group].constants(EACH, first.t + 1, {}, n, tuple(columns[own].T))
+            rows = np.empty((len(own), len(k)))
+            for place, number in enumerate(k):
+                rows[:, place] = number
+            for number, row in zip(own, rows.tolist(), strict=True):
+                found[number] = k._make(row), {}
+        return found
 
     def _sums(self, rules: Sequence[Rule], scales: Sequence[float]) -> list[list[float]]:
         """For each moment the sums that its constants need, added up in the order of the rows."""

@@ -19,6 +19,7 @@ from torch.autograd import forward_ad
 
 from steepest.engine.on_torch import TORCH, real, start, wide
 from steepest.engine.precision import memory
+from steepest.engine.precision.widest import widest
 from steepest.engine.pure import form, holding
 from steepest.engine.state import slot_keys
 from steepest.errors import UserError, did_you_mean
@@ -76,7 +77,7 @@ def _ready() -> None:
 def dots(gradients: Column, slopes: Column) -> list[float]:
     """⟨g, ∂w/∂x⟩ of each weight, 0 where there is none of either; they add up to that of the model."""
     return [
-        0.0 if g is None or slope is None else float((real(g.detach()) * slope).sum(dtype=torch.float64))
+        0.0 if g is None or slope is None else float((real(g.detach()) * slope).sum(dtype=widest(slope)))
         for g, slope in zip(gradients, slopes, strict=True)
     ]
 
@@ -180,10 +181,10 @@ def _constants(rules: Sequence[Rule], rows: Sequence[Row]) -> list[Any]:
     """k of each row, as `Family` makes them: sums run over all rows where the rule's scope is the model."""
     if not rules[rows[0].group].sums:
         return _made(rules, rows, [1] * len(rows), [()] * len(rows))
-    sums: list[Any] = []
+    sums: list[Any] = []  # on the CPU, for weights may lie on several devices
     for row, k in zip(rows, _made(rules, rows, [0] * len(rows), [()] * len(rows)), strict=True):
         addends = rules[row.group].addends(DUAL, k, *row.arrays)
-        sums.append([x.expand(row.arrays[0].shape).sum(dtype=torch.float64) for x in addends])
+        sums.append([_summed(x.expand(row.arrays[0].shape)) for x in addends])
     sizes = [row.arrays[0].numel() for row in rows]
     if rules[rows[0].group].scope == "model":
         sizes, sums = (
@@ -194,22 +195,27 @@ def _constants(rules: Sequence[Rule], rows: Sequence[Row]) -> list[Any]:
 
 
 def _made(rules: Sequence[Rule], rows: Sequence[Row], sizes: Sequence[int], sums: Sequence[Any]) -> list[Any]:
-    """k of each row in its dtype, made once for all of which the same goes in."""
+    """k of each row in its dtype and on its device, made once for all of which the same goes in."""
     known: dict[Any, Any] = {}
     made = []
     for row, n, total in zip(rows, sizes, sums, strict=True):
-        dtype = row.arrays[0].dtype
-        key = (row.group, row.t, *row.shared.values(), id(total) if total else 0, dtype)
+        dtype, device = row.arrays[0].dtype, row.arrays[0].device
+        key = (row.group, row.t, *row.shared.values(), id(total) if total else 0, dtype, device)
         if key not in known:
             k, _ = rules[row.group].constants(DUAL, row.t, row.shared, n, total)
-            known[key] = type(k)(*(_cast(number, dtype) for number in k))
+            known[key] = type(k)(*(_cast(number, dtype, device) for number in k))
         made.append(known[key])
     return made
 
 
-def _cast(number: Any, dtype: torch.dtype) -> Any:
-    """A number in the dtype of arithmetic, so that it does not widen it."""
-    return number.to(dtype) if isinstance(number, Tensor) and number.is_floating_point() else number
+def _summed(x: Tensor) -> Tensor:
+    return x.sum(dtype=widest(x)).to("cpu", torch.float64)
+
+
+def _cast(number: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """A number in the dtype of arithmetic, so that it does not widen it, where the arithmetic is done."""
+    is_float = isinstance(number, Tensor) and number.is_floating_point()
+    return number.to(dtype).to(device) if is_float else number
 
 
 def _root(x: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import count
 from operator import is_
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import ref
 
 from torch import Tensor
@@ -25,6 +27,14 @@ def in_backward(optimizer: Any) -> InBackward:
     return InBackward(optimizer)
 
 
+class _Place(NamedTuple):
+    """A weight's group, its row in it, and its number over all groups."""
+
+    group: int
+    row: int
+    number: int
+
+
 class InBackward:
     """The hooks of one optimizer, and what they did since its last step."""
 
@@ -32,21 +42,21 @@ class InBackward:
         self.optimizer = optimizer
         self.handles: list[Any] = []
         self.watched: set[Tensor] = set()
-        self.moved: dict[Tensor, int] = {}  # and the group of each
+        self.moved: set[Tensor] = set()
         self._plans: dict[Tensor, tuple[Plan, list[Any]]] = {}
+        self._places: dict[Tensor, _Place] = {}
+        self._lists: list[Any] = []  # of weights, one a group, that the places are of
         self._refuse_unfit()
         optimizer.updates_in_backward = self
         self.watch()
 
     def watch(self) -> None:
         """Hook all weights of the optimizer that are not hooked yet."""
-        number = 0
-        for index, group in enumerate(self.optimizer.param_groups):
+        for group in self.optimizer.param_groups:
             for weight in group["params"]:
                 if weight not in self.watched and weight.requires_grad:
                     self.watched.add(weight)
-                    self.handles.append(weight.register_post_accumulate_grad_hook(self._hook(index, number)))
-                number += 1
+                    self.handles.append(weight.register_post_accumulate_grad_hook(self._hook()))
         self._refuse_unfit()
 
     def remove(self) -> None:
@@ -80,17 +90,17 @@ class InBackward:
             "Do without it, or remove() what in_backward returned."
         )
 
-    def _hook(self, index: int, number: int) -> Any:
+    def _hook(self) -> Any:
         own = ref(self)  # no garbage collector looks into a weight's hooks: it would live for ever
 
         def hook(weight: Tensor) -> None:
             this = own()
             if this is not None:
-                this._move(weight, index, number)
+                this._move(weight)
 
         return hook
 
-    def _move(self, weight: Tensor, index: int, number: int) -> None:
+    def _move(self, weight: Tensor) -> None:
         """Update one weight, whose gradient has just come."""
         optimizer = self.optimizer
         if weight in self.moved:
@@ -103,12 +113,29 @@ class InBackward:
                 "backward() updates weights, and must not run inside `with optimizer.evaluate()`."
             )
         now = optimizer._groups.follow(optimizer)
-        plan = self._plan(weight, index, number, now)
-        plan.run([now.rules[index]], [now.turns[index]])
-        self.moved[weight] = index
+        place = self._place(weight, now.weights)
+        if place is None:  # taken out of its group: no longer the optimizer's
+            return
+        plan = self._plan(weight, place, now)
+        plan.run([now.rules[place.group]], [now.turns[place.group]])
+        self.moved.add(weight)
         weight.grad = None
 
-    def _plan(self, weight: Tensor, index: int, number: int, now: Any) -> Plan:
+    def _place(self, weight: Tensor, lists: Sequence[Sequence[Tensor]]) -> _Place | None:
+        """Where a weight stands now; looked for anew where groups came, went or changed places."""
+        known, found = self._lists, self._places.get(weight)
+        if len(lists) == len(known) and all(map(is_, lists, known)) and found is not None:
+            own = lists[found.group]
+            if found.row < len(own) and own[found.row] is weight:
+                return found
+        self._lists, self._places, self._plans = list(lists), {}, {}
+        numbers = count()
+        for group, own in enumerate(lists):
+            self._places |= {one: _Place(group, row, next(numbers)) for row, one in enumerate(own)}
+        return self._places.get(weight)
+
+    def _plan(self, weight: Tensor, place: _Place, now: Any) -> Plan:
+        index = place.group
         forms, groups, gradients = [now.forms[index]], [[weight]], [weight.grad]
         plan, known = self._plans.get(weight, (None, []))
         held = list(dict.values(self.optimizer.state[weight]))
@@ -124,7 +151,7 @@ class InBackward:
                 {},
                 state,
                 memories,
-                number,
+                place.number,
                 self.optimizer.engine,
             )
             self._plans[weight] = plan, list(dict.values(state[weight]))

@@ -21,7 +21,7 @@ from steepest.engine.torch import by_name, choice, evaluate, passes, saved, summ
 from steepest.engine.torch.entries import Entries
 from steepest.engine.torch.groups import Groups, align
 from steepest.engine.torch.in_backward import InBackward
-from steepest.engine.torch.plan import Plan, kinds
+from steepest.engine.torch.plan import Plan, kinds, refuse_scale
 from steepest.errors import UserError
 from steepest.group import LR_SCALE
 from steepest.rule import Rule
@@ -174,6 +174,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         gradients: used in place of p.grad, in the order of the weights over all groups.
         reads: for rules that read more than gradients, each array by its name, in the same order.
         zero_grad: leave gradients of 0, in the same pass over memory."""
+        if scale != 1.0:
+            refuse_scale(scale)
         if is_compiling() or compiler():  # it would take half a minute over Python that finds nothing changed
             from steepest.engine.torch.uncompiled import step
 

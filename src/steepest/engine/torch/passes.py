@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from steepest.engine.torch import ascent, curvature, recorded
+from steepest.engine.torch import ascent, behind, curvature, recorded
 from steepest.errors import UserError
 from steepest.rule import Rule
 
@@ -17,9 +17,10 @@ Step: TypeAlias = Callable[..., Any]
 def needed(rules: Sequence[Rule], groups: Sequence[Mapping[str, Any]]) -> Step | None:
     """How an optimizer steps where that is not one plan over gradients; None for ordinary rules."""
     climbs, reads = any(rule.ascent for rule in rules), any(rule.reads for rule in rules)
-    if climbs and reads:
+    if climbs + any(map(curved, rules)) + any(map(looks_back, rules)) > 1:
         raise UserError(
-            "A rule that reads curvature cannot be one of two passes (sam, asam) besides. Take one."
+            "Rules that read curvature, the gradient at the last weights (MARSExact), or that up the slope "
+            "(sam, asam) take passes of their own, and cannot be together in one optimizer. Take one."
         )
     if any(group.get("differentiable") for group in groups):
         if climbs or reads:
@@ -33,8 +34,18 @@ def several(optimizer: Any, closure: Any, scale: float, gradients: Any, reads: A
     loss = None
     if gradients is None and reads is None:
         loss, gradients, reads = take(optimizer, closure)
-    optimizer.move(scale, gradients, reads)
+    optimizer.move(scale, gradients, behind.as_gradients(optimizer, scale, reads))
     return loss
+
+
+def curved(rule: Rule) -> bool:
+    """Whether a rule reads curvature, for which the loss is differentiated twice."""
+    return bool(rule.reads) and not looks_back(rule)
+
+
+def looks_back(rule: Rule) -> bool:
+    """Whether a rule reads the gradient at the weights of the step before."""
+    return behind.PAST in rule.reads
 
 
 def whose(optimizer: Any) -> str:
@@ -44,17 +55,19 @@ def whose(optimizer: Any) -> str:
 
 def take(optimizer: Any, closure: Callable[[], Any] | None) -> tuple[Any, Sequence[Any], Any]:
     """(loss, gradients, reads) of all passes; the weights are where they were, nothing is updated."""
-    climbs = any(rule.ascent for rule in optimizer.rules)
+    second = any(map(curved, optimizer.rules))
     if closure is None:
-        what = "calls backward() and returns the loss" if climbs else "returns the loss without backward()"
+        what = "returns the loss without backward()" if second else "calls backward() and returns the loss"
         raise UserError(
             f"{whose(optimizer)} takes more than one pass: call step(closure) with a function that {what}."
         )
     with torch.enable_grad():
-        if climbs:
-            loss, reads = ascent.twice(optimizer, closure), None
-        else:
+        if second:
             loss, reads = curvature.measured(optimizer, closure)
+        elif any(map(looks_back, optimizer.rules)):
+            loss, reads = behind.twice(optimizer, closure)
+        else:
+            loss, reads = ascent.twice(optimizer, closure), None
     return loss, [weight.grad for group in optimizer.param_groups for weight in group["params"]], reads
 
 
@@ -66,7 +79,6 @@ def look(optimizer: Any, compute: Callable[[], Any]) -> tuple[Any, Sequence[Any]
         loss.backward()
         return loss.detach()
 
-    reads = any(rule.reads for rule in optimizer.rules)
     if whose(optimizer):
-        return take(optimizer, compute if reads else closure)
+        return take(optimizer, compute if any(map(curved, optimizer.rules)) else closure)
     return closure(), [weight.grad for group in optimizer.param_groups for weight in group["params"]], None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, MutableMapping, Sequence
 from itertools import chain
 from operator import is_, itemgetter
@@ -107,6 +108,25 @@ def kinds(gradients: Gradients, reads: Reads) -> list[Any]:
     torch itself sees to those of p.grad."""
     columns = chain(gradients, *reads.values())
     return [(getattr(x, "dtype", None), getattr(x, "shape", None)) for x in columns]
+
+
+def begin(optimizer: Any) -> None:
+    """Make the state of those weights that have none yet, as their first step would."""
+    now = optimizer._groups.follow(optimizer)
+    like = [weight.detach() for weight in chain.from_iterable(now.weights)]
+    state, memories = optimizer.state, optimizer.memories
+    Plan(now.forms, now.rules, now.weights, like, {}, state, memories, engine=optimizer.engine)
+    optimizer._plan = None
+
+
+def refuse_scale(scale: float) -> None:
+    """UserError for a factor of all gradients that leaves none of them what it was, but for its length."""
+    if not math.isfinite(scale) or scale == 0:
+        raise UserError(
+            f"step(scale=) must be a finite number that is not 0, got {scale!r}; nothing has moved. It "
+            "multiplies every gradient. One reckoned from a loss scale, or a norm to clip by, that was 0 or "
+            "not finite belongs to gradients that are not to be used: leave that step out."
+        )
 
 
 def _rows(

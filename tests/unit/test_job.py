@@ -1,0 +1,79 @@
+"""`Job`: network and batches are on one device whenever they meet. "meta" is a device without numbers."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from steepest.recipe import Recipe
+from steepest.train import fitting
+from steepest.train import job as jobs
+from steepest.train.given import separate
+from steepest.train.job import Job, build
+
+CHANCE = np.random.default_rng(0)
+X, Y = CHANCE.random((64, 4), np.float32), CHANCE.integers(0, 2, 64)
+META = torch.device("meta")
+
+
+class Examples(Dataset[Any]):
+    """Read one by one, and moved batch by batch."""
+
+    def __init__(self) -> None:
+        self.targets = torch.from_numpy(Y)
+
+    def __len__(self) -> int:
+        return len(X)
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.from_numpy(X[index]), self.targets[index]
+
+
+def built(data: Any, **settings: Any) -> Job:
+    written, given = separate({"data": data, "rule": "sgd", "budget": "4 steps"} | settings)
+    return build(Recipe.of(written), given)
+
+
+def elsewhere(job: Job) -> Job:
+    """The job on another device, its batches where they were."""
+    moved = job.model.to(META)
+    return replace(job, model=moved, runs=moved, device=META)
+
+
+def test_the_network_is_moved_before_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Seen(Exception):
+        pass
+
+    def forward(model: nn.Module, inputs: torch.Tensor) -> None:
+        raise Seen(next(model.parameters()).device, inputs.device)
+
+    monkeypatch.setattr(jobs.machine, "threads", lambda recipe, look: look())
+    monkeypatch.setattr(jobs.network, "build", lambda *_: (nn.Linear(4, 2), ()))
+    monkeypatch.setattr(jobs.network, "forward", forward)
+    for data in ((X, Y), Examples()):
+        with pytest.raises(Seen) as seen:
+            built(data, device="meta", model="mlp")
+        assert seen.value.args == (META, META)
+
+
+def test_statistics_are_renewed_on_batches_that_were_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    places: list[torch.device] = []
+
+    def renewed(model: nn.Module, batches: Iterable[torch.Tensor]) -> int:
+        places.extend(batch.device for batch in batches)
+        return len(places)
+
+    monkeypatch.setattr(fitting, "renew_statistics", renewed)
+    job = elsewhere(built(Examples(), batch_size=16))
+    assert fitting.renew(job) == len(list(job.source.once()))
+    assert set(places) == {META}
+
+
+def test_a_horizon_is_measured_on_batches_that_were_moved() -> None:
+    job = elsewhere(built(Examples(), val=0, test=0, monitor="train/loss", l2=0.1))
+    assert fitting.measured_horizon(job, 0.2).decided >= 1

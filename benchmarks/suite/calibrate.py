@@ -4,7 +4,7 @@ prefix  a fifth of the standard length under a level rate: the metric of average
 whole   the standard length under a line to zero: the metric of the weights and of their average, 25 times
 
 The report tells what a rate costs at the end that was chosen early: the lowest point of the parabola over
-early metrics, times (share of the run)^γ, read off the whole runs beside the best of them.
+what is expected of early metrics, L·(L/L₁)^θ with L₁ at a third of the time, read off whole runs.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ RISE = 0.01
 """Share of the run in which the rate rises."""
 EARLY = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2)
 POINTS = 25
-SHARES = (0.015, 0.03, 0.045, 0.06, 0.1)
-POWERS = (0.0, 0.05, 0.1, 0.2, 0.45)
+SHARES = (0.03, 0.045, 0.06, 0.1)
+POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def report(names: Sequence[str], records: Iterable[Record] | None = None) -> str
 
 
 def _costs(held: Sequence[Record], rule: str) -> str:
-    rows = [["chosen after", *(f"γ = {power:g}" for power in POWERS)]]
+    rows = [["chosen after", *(f"θ = {power:g}" for power in POWERS)]]
     for share in SHARES:
         cells = [[regret(held, rule, name, share, power) for power in POWERS] for name in _whole(held, rule)]
         rows.append([f"{share:.1%}", *(f"{np.median(c):.3f} {max(c):.3f}" for c in zip(*cells, strict=True))])
@@ -160,10 +160,10 @@ def _costs(held: Sequence[Record], rule: str) -> str:
 
 def regret(held: Sequence[Record], rule: str, name: str, share: float, power: float) -> float:
     """The final metric at the rate that was chosen after a share of the run, over that of the best rate."""
-    early = {one["lr"]: _at(one, share) for one in _of(held, rule, name, "prefix")}
+    early = {one["lr"]: _expected(one, share, power) for one in _of(held, rule, name, "prefix")}
     arms = [Arm(rule, lr) for lr in sorted(early)]
     losses = dict(enumerate(early[arm.lr] for arm in arms))
-    chosen = peak(arms, min(losses, key=losses.__getitem__), losses) * share**power
+    chosen = peak(arms, min(losses, key=losses.__getitem__), losses)
     x, y = zip(
         *sorted((math.log(lr), math.log(final)) for lr, final in _last(held, rule, name).items()), strict=True
     )
@@ -196,6 +196,12 @@ def _last(held: Sequence[Record], rule: str, name: str) -> dict[float, float]:
     """Final metrics of the average by rate, of runs that came to their end."""
     whole = _of(held, rule, name, "whole")
     return {one["lr"]: one["curve"][-1][2] for one in whole if one["curve"][-1][0] == one["steps"]}
+
+
+def _expected(one: Record, share: float, power: float) -> float:
+    """What a metric counts as in the race."""
+    now, before = _at(one, share), _at(one, share / 3)
+    return now * (now / before) ** power if math.isfinite(now) else math.inf
 
 
 def _at(one: Record, share: float) -> float:

@@ -6,10 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from steepest.choose.arms import Arm, beyond, candidates, default, lowest
+from steepest.choose.arms import Arm, beyond, candidates, default, lowest, protected
 from steepest.choose.constants import LARGEST_SHARE
 from steepest.choose.plan import going_on, plan
-from steepest.choose.rungs import peak, standings, survivors, winner
+from steepest.choose.rungs import credited, expected, peak, standings, survivors, winner
 from steepest.recipe import Recipe
 
 draw = np.random.default_rng(0)
@@ -32,26 +32,45 @@ def test_pairing_tells_arms_apart_that_means_do_not() -> None:
 
 def test_what_cannot_be_told_apart_goes_on() -> None:
     ranked = standings(scored(1.0, 1.0001, 1.0002, 1.5, 2.0))
-    assert set(survivors(ranked, 0, 3.0)) >= {0, 1, 2}
-    assert not {3, 4} & set(survivors(ranked, 0, 3.0))
+    assert set(survivors(ranked, [0], 3.0)) >= {0, 1, 2}
+    assert not {3, 4} & set(survivors(ranked, [0], 3.0))
 
 
 def test_the_default_always_goes_on() -> None:
     ranked = standings(scored(2.0, 1.0, 1.0001, 1.0002, 1.0003))
-    assert 0 in survivors(ranked, 0, 3.0)
-    assert ranked[0].arm in survivors(ranked, 0, 3.0)
+    assert 0 in survivors(ranked, [0], 3.0)
+    assert ranked[0].arm in survivors(ranked, [0], 3.0)
 
 
-def test_at_most_four_tenths_go_on() -> None:
+def test_at_most_half_go_on() -> None:
     ranked = standings(scored(*np.linspace(1, 1.001, 8)))
-    assert len(survivors(ranked, 0, 3.0)) == 4
+    assert len(survivors(ranked, [0], 3.0)) == 4
+
+
+def test_the_lower_rate_and_the_best_of_another_rule_go_on() -> None:
+    arms = [Arm("adamw", 1e-3), Arm("adamw", 3e-3), Arm("muon", 1e-2), Arm("muon", 3e-2), Arm("muon", 3e-3)]
+    assert protected(arms, [3, 2, 4, 1, 0]) == [0, 2, 1]
+    assert protected(arms, [1, 0, 4, 2, 3]) == [0, 4]
+    ranked = standings(scored(3.0, 2.5, 1.1, 1.0, 2.9))
+    assert survivors(ranked, [0, 2, 1], 3.0)[:4] == [3, 0, 2, 1]
+
+
+def test_an_arm_is_expected_to_go_on_as_it_came() -> None:
+    falls, stays = expected([0.5, 0.7], [1.0, 1.4]), expected([0.5, 0.6], [0.5, 0.6])
+    assert falls == pytest.approx([0.5 * 0.5**0.5, 0.7 * 0.5**0.5])
+    assert stays == [0.5, 0.6]
+    assert expected([-1.0], [2.0]) == [-1.0], "a loss without a lower bound has no such trend"
+
+
+def test_credit_counts_from_the_start() -> None:
+    assert credited({0: [1.0], 1: [math.inf]}, {0: 2.0, 1: 2.0}, 3.0) == {0: [-1.0], 1: [math.inf]}
 
 
 def test_a_dead_arm_is_last_and_out() -> None:
     scores = scored(1.0, 1.1) | {2: [math.inf]}
     ranked = standings(scores)
     assert ranked[-1].arm == 2
-    assert 2 not in survivors(ranked, 0, 3.0)
+    assert 2 not in survivors(ranked, [0], 3.0)
     assert standings({0: [math.inf], 1: [math.inf]})[0].loss == math.inf
 
 
@@ -84,6 +103,7 @@ def test_the_outermost_rate_and_one_beside_a_dead_arm_stay_as_they_are() -> None
     assert peak(RATES, 2, {0: 3.0, 1: 2.0, 2: 1.0}) == 1e-1
     assert peak(RATES, 1, {0: 3.0, 1: 2.0, 2: math.inf}) == 1e-2
     assert peak(RATES, 3, {0: 3.0, 1: 2.0, 3: 1.0}) == 1e-3
+    assert peak(RATES, 1, {0: 1.0, 1: 2.0, 2: 3.0}) == 1e-2, "it is not the lowest of the three"
 
 
 def test_rates_climb_outwards_from_the_outermost_only() -> None:
@@ -145,7 +165,7 @@ def test_the_dearest_search_keeps_to_its_share(updates: int, ramps: int) -> None
 
 
 def test_more_updates_hold_more_arms() -> None:
-    assert [plan(updates).arms for updates in (100, 300, 1000, 10_000)] == [0, 4, 8, 8]
+    assert [plan(updates).arms for updates in (100, 300, 1000, 10_000)] == [0, 3, 8, 8]
 
 
 def test_a_smaller_share_shrinks_all_stages() -> None:

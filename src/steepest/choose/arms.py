@@ -79,6 +79,16 @@ def beyond(arms: Sequence[Arm], best: int) -> Arm | None:
     return arms[best].at(lr * STEP if lr == rates[-1] else lr / STEP)
 
 
+def protected(arms: Sequence[Arm], ranked: Sequence[int]) -> list[int]:
+    """Arms that go on whatever they have scored: the default, the next lower rate than the best one's, since
+    high ones lead early, and the best of another rule.   ranked: the best first"""
+    best = arms[ranked[0]]
+    lower = [arm for arm in ranked if alike(arms[arm], best) and arms[arm].lr < best.lr]
+    others = [arm for arm in ranked if not alike(arms[arm], best)]
+    next_lower = sorted(lower, key=lambda arm: arms[arm].lr)[-1:]
+    return list(dict.fromkeys([0, *next_lower, *others[:1]]))
+
+
 def alike(arm: Arm, other: Arm) -> bool:
     """Whether two arms differ in their rate alone."""
     return arm.rule == other.rule and arm.hyper == other.hyper

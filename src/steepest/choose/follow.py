@@ -24,13 +24,10 @@ def settled(search: Search, race: Race, ranked: Sequence[Standing], index: int) 
     why, kept = f"{_lead(race, ranked, own)}, after {step} updates each", step
     rows = [race.row(one, one is own) for one in ranked]
     if "lr" in search.open and index:
-        arm = arm.at(race.between(index) * (step / race.plan.updates) ** constants.SHRINK)
-        lower = f"; lowered for a run {race.plan.updates / step:.3g} times as long"
-    else:
-        lower = ""
-    for setting, more in (("rule", ""), ("lr", lower)):
+        arm = arm.at(race.between(index))
+    for setting in ("rule", "lr"):
         if setting in search.open:
-            search.tell(Evidence(setting, getattr(arm, setting), why + more, rows, reused=kept))
+            search.tell(Evidence(setting, getattr(arm, setting), why, rows, reused=kept))
             kept = 0  # told once: lines are added up
     return arm
 

@@ -75,5 +75,6 @@ def _stages(arms: int, rungs: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 def going_on(arms: int) -> int:
-    """How many arms of a rung go on at most: the best, the default, and KEPT of all."""
-    return max(math.ceil(KEPT * arms), min(arms, 3))
+    """How many arms of a rung go on at most."""
+    share, least = KEPT
+    return max(math.ceil(share * arms), min(arms, least))

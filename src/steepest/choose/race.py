@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from steepest.choose import rungs
-from steepest.choose.arms import Arm, beyond
+from steepest.choose.arms import Arm, beyond, protected
 from steepest.choose.constants import CREDIT
 from steepest.choose.journal import Journal
 from steepest.choose.ledger import plain
@@ -75,7 +75,7 @@ class Race:
             if number == 1 and self.climbs:
                 ranked = self._climbed(ranked, end)
             self.losses.append({one.arm: one.loss for one in ranked})
-            alive = rungs.survivors(ranked, 0, self.start())
+            alive = rungs.survivors(ranked, protected(self.arms, [one.arm for one in ranked]), self.start())
             last = number == len(self.plan.rungs) or self._cut(number)
             tell(self._told(number, end, ranked, [ranked[0].arm] if last else alive))
             if last:
@@ -113,9 +113,13 @@ class Race:
         return self.job.having(one.settings(), free)
 
     def _ranked(self, arms: Sequence[int], end: int) -> list[Standing]:
-        found = {arm: self.run(arm, end)["scores"] for arm in arms}
+        found = {arm: self._expected(self.run(arm, end), arm) for arm in arms}
         credit = {arm: self._credit(arm, end) for arm in arms}
         return rungs.standings(rungs.credited(found, credit, self.start()))
+
+    def _expected(self, result: dict[str, Any], arm: int) -> list[float]:
+        before = self.before.get(arm)
+        return rungs.expected(result["scores"], before["scores"]) if before else result["scores"]
 
     def _credit(self, arm: int, end: int) -> float:
         by_rung = CREDIT.get(self.arms[arm].rule)
@@ -185,7 +189,7 @@ class Race:
 
     def row(self, one: Standing, goes_on: bool) -> dict[str, Any]:
         """An arm as evidence shows it."""
-        row = {"arm": self.arms[one.arm].name, "loss": plain(self.loss(one.arm)), "credited": plain(one.loss)}
+        row = {"arm": self.arms[one.arm].name, "loss": plain(self.loss(one.arm)), "expected": plain(one.loss)}
         behind = {"behind": plain(one.behind), "error": plain(one.error)}
         return row | behind | {"kept": goes_on, "dead": self.results[one.arm]["dead"]}
 

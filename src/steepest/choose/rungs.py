@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steepest.choose.arms import Arm, alike
-from steepest.choose.constants import CLEARLY_WORSE, HALFWAY, NEARLY, SEED_NOISE, TIE, WORSE
+from steepest.choose.constants import CLEARLY_WORSE, HALFWAY, NEARLY, SEED_NOISE, TIE, TREND, WORSE
 from steepest.choose.plan import going_on
 
 
@@ -47,8 +47,16 @@ def credited(
     return {arm: [start - credit[arm] * (start - loss) for loss in losses] for arm, losses in scores.items()}
 
 
-def survivors(ranked: Sequence[Standing], protected: int, start: float) -> list[int]:
-    """The arms that go on to the next rung; the protected one always does, and the best.
+def expected(scores: Sequence[float], before: Sequence[float]) -> list[float]:
+    """Losses as they would be if an arm went on as it came.   L ← L·(mean L/mean L₁)^TREND"""
+    now, then = float(np.mean(scores)), float(np.mean(before))
+    if not (now > 0 and then > 0 and math.isfinite(now) and math.isfinite(then)):
+        return list(scores)
+    return [loss * (now / then) ** TREND for loss in scores]
+
+
+def survivors(ranked: Sequence[Standing], protected: Sequence[int], start: float) -> list[int]:
+    """The arms that go on to the next rung; protected ones always do, and the best.
 
     start: the loss before the first update"""
     most = going_on(len(ranked))
@@ -57,8 +65,8 @@ def survivors(ranked: Sequence[Standing], protected: int, start: float) -> list[
         one.arm
         for place, one in enumerate(ranked)
         if place == 0 or _goes_on(one, place < half, _share(one, ranked[0], start))
-    ][:most]
-    return kept if protected in kept else [*kept[: max(most - 1, 1)], protected]
+    ]
+    return list(dict.fromkeys([kept[0], *protected, *kept[1:]]))[: max(most, 1 + len(protected))]
 
 
 def winner(ranked: Sequence[Standing], default: int, start: float) -> int:
@@ -69,14 +77,15 @@ def winner(ranked: Sequence[Standing], default: int, start: float) -> int:
 
 def peak(arms: Sequence[Arm], best: int, losses: Mapping[int, float]) -> float:
     """The rate between those that were tried: the lowest point of the parabola through the best arm and its
-    neighbours, over logarithms; the best arm's own where it is outermost, or one of them is not finite.
+    neighbours, over logarithms; the best arm's own where it is outermost, not the lowest of the three, or
+    beside one that is not finite.
 
     losses  of arms at the end of one rung"""
     order = sorted((a for a in losses if alike(arms[a], arms[best])), key=lambda a: arms[a].lr)
     place = order.index(best)
     three = order[max(place - 1, 0) : place + 2]
     x, y = [math.log(arms[a].lr) for a in three], [losses[a] for a in three]
-    if len(three) < 3 or not all(map(math.isfinite, y)):
+    if len(three) < 3 or not all(map(math.isfinite, y)) or y[1] > min(y):
         return arms[best].lr
     curvature, slope, _ = np.polyfit(np.subtract(x, x[1]), y, 2)
     inside = np.clip(-slope / (2 * curvature), x[0] - x[1], x[2] - x[1]) if curvature > 0 else 0.0

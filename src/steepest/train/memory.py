@@ -21,8 +21,6 @@ from steepest.errors import UserError
 
 T = TypeVar("T")
 
-T = TypeVar("T")
-
 SAID = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory")
 """What the allocators of torch say on the CPU, where no class of error tells."""
 

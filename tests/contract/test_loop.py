@@ -171,6 +171,22 @@ def test_averaged_weights_are_what_is_evaluated_and_shipped():
     assert not torch.equal(raw, seen[-1])
 
 
+@pytest.mark.parametrize("average", [None, 0.9])
+def test_the_weights_to_ship_are_shown_in_the_middle_of_a_loop(average):
+    net, shown = network(), []
+
+    def look(steps):
+        before = weights(net)
+        with steps.evaluated():
+            shown.append(weights(net))
+        assert torch.equal(weights(net), before)
+        assert steps.averages == (average is not None) == (not torch.equal(before, shown[-1]))
+
+    steps = train(net, torch.optim.SGD(net.parameters(), lr=0.5), average=average, on_step=look)
+    steps.restore_best()
+    assert torch.equal(weights(net), shown[-1])
+
+
 def test_evaluations_leave_no_trace():
     nets = [network() for _ in range(2)]
 

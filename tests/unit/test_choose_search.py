@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 import steepest as st
 from steepest.choose import constants
 from steepest.evidence import Evidence
+from steepest.train import checkpoint
 
 draw = np.random.default_rng(0)
 N = 1200
@@ -99,6 +100,15 @@ def test_all_settings_at_once() -> None:
     assert held["begin"] == held["step"] > held["warmup"] > 0
     assert run.history["lr"][-1] < 0.05 * held["lr"]
     assert {"rule", "lr", "weight_decay", "clip_norm", "stop", "schedule"} <= {e.choice for e in run.evidence}
+
+
+def test_a_free_schedule_ships_an_average_that_the_race_has_begun() -> None:
+    settings: dict[str, Any] = {"hidden": [16], "lr": "auto", "schedule": "auto"}
+    run = fit((X, y), "1200 steps", **settings)
+    last = checkpoint.read(max((run.folder / "checkpoints").glob("step-*")))
+    assert chosen(run)["average"] == told(run, "average").decided == constants.WATCHED
+    assert last.part("average")["updates"] == last.step, "it was not begun anew where the search ended"
+    assert "average" not in chosen(fit((X, y), "1200 steps", average=0.9, **settings))
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,13 @@ def test_the_summary_says_who_moves_what() -> None:
     assert lines[1].startswith("AdamW, lr 0.0003, no weight decay: the rest, ")
 
 
+def test_the_summary_tells_the_height_of_a_rate_that_still_rises() -> None:
+    rising = rules.Muon(lr=schedule.WarmupStableDecay(0.02, 10, 100))
+    lines = optimizer(Text(), rising).summary()
+    assert lines[0].startswith("Muon, lr up to 0.02,")
+    assert lines[1].startswith("AdamW, lr up to 0.0003,")
+
+
 def trained(rule: type[rules.Rule], steps: range, made: RuleOptimizer) -> None:
     for t in steps:
         draw = torch.Generator().manual_seed(t)

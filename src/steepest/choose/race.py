@@ -189,7 +189,7 @@ class Race:
 
     def row(self, one: Standing, goes_on: bool) -> dict[str, Any]:
         """An arm as evidence shows it."""
-        row = {"arm": self.arms[one.arm].name, "loss": plain(self.loss(one.arm)), "expected": plain(one.loss)}
+        row = {"arm": self.arms[one.arm].name, "loss": plain(self.loss(one.arm)), "counted": plain(one.loss)}
         behind = {"behind": plain(one.behind), "error": plain(one.error)}
         return row | behind | {"kept": goes_on, "dead": self.results[one.arm]["dead"]}
 

@@ -11,17 +11,28 @@ _SHOWN = 4
 
 def lines(optimizer: Any) -> list[str]:
     """One line a group: rule, rate, decay, and the weights it moves."""
-    return [_line(optimizer.rule_of(group), group) for group in optimizer.param_groups]
+    return [
+        _line(optimizer.rule_of(group), optimizer.template(index), group)
+        for index, group in enumerate(optimizer.param_groups)
+    ]
 
 
-def _line(rule: Rule, group: dict[str, Any]) -> str:
+def _line(rule: Rule, made_with: Rule, group: dict[str, Any]) -> str:
     numbers = sum(weight.numel() for weight in group["params"])
     decay = getattr(rule, "weight_decay", 0.0)
     decays = f"weight decay {decay:g}" if decay else "no weight decay"
     tensors = f"{len(group['params'])} tensor{'s' * (len(group['params']) != 1)}"
     weights = f"{tensors}, {numbers:,} numbers{_names(group)}"
     part = f"{group['part']}, " if "part" in group else ""
-    return f"{type(rule).__name__}, lr {rule.lr:g}, {decays}: {part}{weights}"
+    return f"{type(rule).__name__}, lr {_rate(rule, made_with, group)}, {decays}: {part}{weights}"
+
+
+def _rate(rule: Rule, made_with: Rule, group: dict[str, Any]) -> str:
+    """The rate in force, or the height of a schedule that is not there yet."""
+    peak = getattr(made_with.lr, "peak", None)
+    if not isinstance(peak, int | float) or peak * group.get("lr_scale", 1.0) <= rule.lr:
+        return f"{rule.lr:g}"
+    return f"up to {peak * group.get('lr_scale', 1.0):g}"
 
 
 def _names(group: dict[str, Any]) -> str:

@@ -142,4 +142,5 @@ def test_a_rule_equals_torchs(rule: Rule, maker: Maker) -> None:
 
 def test_every_rule_that_torch_has_is_compared() -> None:
     equal = {one for one in rules.registry().values() if "torch.optim." in (one.__doc__ or "")}
-    assert equal - {type(rule) for rule, _ in CASES} <= {rules.Muon, rules.MuonMatched}  # in bfloat16 there
+    elsewhere = {rules.Muon, rules.MuonMatched, rules.LBFGS}  # in bfloat16 there; called with a closure
+    assert equal - {type(rule) for rule, _ in CASES} <= elsewhere

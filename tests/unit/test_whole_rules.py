@@ -32,7 +32,7 @@ def cost(rule: rules.Rule, shape: tuple[int, ...]) -> int:
 
 
 def test_some_rules_see_whole_arrays() -> None:
-    assert len(OF_ALL) == 10
+    assert len(OF_ALL) == 11
     assert len(OF_MATRICES) == 11
 
 

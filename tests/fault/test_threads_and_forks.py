@@ -102,6 +102,54 @@ def test_threads_may_all_be_the_first_to_need_a_kernel(tmp_path: Path) -> None:
     assert not list((tmp_path / "kernels").glob("*.tmp"))
 
 
+OPENMP = """
+import ctypes, os
+{imports}
+from steepest.engine.kernels import threads
+from steepest.engine.torch.optimizer import RuleOptimizer
+
+def tasks():
+    return len(os.listdir("/proc/self/task"))
+
+torch.set_num_threads(2)
+weight = torch.nn.Parameter(torch.ones(1024, 512))
+opt = RuleOptimizer([weight], "adamw")
+(weight.detach() + 1).sum()  # torch's threads are there
+before = tasks()
+opt.step(gradients=[torch.ones_like(weight)])
+assert threads._parallel() is not None
+assert tasks() == before, (before, tasks())
+"""
+TORCH = "import torch"
+OTHER = "from sklearn.utils import _openmp_helpers as other; other._openmp_effective_n_threads()"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kernels are serial elsewhere")
+@pytest.mark.parametrize("how", ["before", "after", "preloaded"])
+def test_kernels_run_on_the_threads_of_torch_where_another_openmp_is_loaded(how: str) -> None:
+    imports = {"before": f"{OTHER}\n{TORCH}", "after": f"{TORCH}\n{OTHER}", "preloaded": TORCH}[how]
+    environment = dict(os.environ)
+    if how == "preloaded":  # then it is this one that torch itself is bound to
+        sklearn = Path(pytest.importorskip("sklearn").__file__).parent
+        found = sorted(sklearn.parent.glob("scikit_learn.libs/libgomp*"))
+        if not found:
+            pytest.skip("scikit-learn brings no OpenMP along")
+        environment["LD_PRELOAD"] = str(found[0])
+    program = [sys.executable, "-c", OPENMP.format(imports=imports)]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_without_a_way_into_torchs_threads_kernels_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert threads._parallel.__wrapped__() is None
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(threads, "Path", lambda _: Path("/nowhere"))  # as where there is no /proc
+    assert threads._parallel.__wrapped__() is not None
+    monkeypatch.setattr(threads, "_entry", lambda library: None)
+    assert threads._parallel.__wrapped__() is None
+
+
 # --- processes ---
 
 

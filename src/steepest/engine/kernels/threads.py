@@ -8,9 +8,12 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,14 +66,30 @@ def _team() -> Kernel:
 @cache
 def _parallel() -> Callable[..., None] | None:
     """The way into torch's OpenMP threads, which GNU's, Intel's and LLVM's libraries have; or None."""
-    try:
-        found = LIBRARY.findall(Path("/proc/self/maps").read_text())
-        function = ctypes.CDLL(found[0]).GOMP_parallel
-    except (OSError, IndexError, AttributeError):
-        return None
-    function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-    function.restype = None
+    function = next(filter(None, map(_entry, _libraries())), None)
+    if function is not None:
+        function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+        function.restype = None
     return function
+
+
+def _libraries() -> Iterator[str | None]:
+    """Where torch's OpenMP may be, the surest first: there may be another library's beside it.
+
+    That is as the linker searched for torch: what is global (None), what torch is linked to, any other."""
+    if not sys.platform.startswith("linux"):  # nor tried there
+        return
+    yield from (None, torch._C.__file__)
+    with suppress(OSError):
+        yield from LIBRARY.findall(Path("/proc/self/maps").read_text())[:1]
+
+
+def _entry(library: str | None) -> Any:
+    """GOMP_parallel of a library or of what it is linked to; None where it has none."""
+    try:
+        return ctypes.CDLL(library).GOMP_parallel
+    except (OSError, AttributeError):
+        return None
 
 
 def _after_fork() -> None:

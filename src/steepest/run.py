@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from steepest import evidence
 from steepest.data import sources
 from steepest.data.batches import batches
 from steepest.data.preprocessing import Preprocessing
-from steepest.data.tree import tensors
+from steepest.data.tree import Tree, moved, tensors
 from steepest.errors import UserError
 from steepest.evidence import Evidence
 from steepest.folder import Folder
@@ -135,7 +135,7 @@ class Run:
             huber_delta=recipe.huber_delta,
         )
         with network.undisturbed(self.model), torch.no_grad():
-            for (batch,) in batches(part, AT_ONCE, shuffle=False).once():
+            for batch in self._batches(part):
                 outputs = apply(self.model, batch[0])
                 measures.update(outputs, batch[1], loss=chosen(outputs, batch[1]))
         return measures.compute()
@@ -190,8 +190,13 @@ class Run:
     def _outputs(self, data: Any) -> torch.Tensor:
         inputs = tensors(self.preprocessing.apply(sources.inputs(data)))
         with network.undisturbed(self.model), torch.no_grad():
-            parts = [apply(self.model, batch) for (batch,) in batches(inputs, AT_ONCE, shuffle=False).once()]
-        return torch.cat(parts).float().cpu()
+            parts = [apply(self.model, batch).float().cpu() for batch in self._batches(inputs)]
+        return torch.cat(parts)
+
+    def _batches(self, data: Any) -> Iterator[Tree]:
+        """All rows in their order, where the network is."""
+        device = next((weight.device for weight in self.model.parameters()), torch.device("cpu"))
+        return (moved(batch, device) for (batch,) in batches(data, AT_ONCE, shuffle=False).once())
 
     @property
     def _result(self) -> dict[str, Any]:

@@ -324,27 +324,95 @@ def test_a_stack_of_torchs_layers_is_written_out(fitted: Any) -> None:
     assert written(nn.Sequential(nn.Linear(2, 2), nn.MultiheadAttention(4, 2))) == ""
 
 
-def test_several_inputs_come_by_name(tmp_path: Path) -> None:
-    class Pair(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(64, 10)
+class Pair(nn.Module):
+    """Two halves of a picture, by name or by place."""
 
-        def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-            return self.layer(torch.cat([left, right], 1))
+    def __init__(self) -> None:
+        super().__init__()
+        # No bias: before a batch norm its gradient is rounding, which AdamW would make whole steps of.
+        self.layer = nn.Sequential(nn.Linear(64, 10, bias=False), nn.BatchNorm1d(10))
 
-    x, y = ROWS["data"]
-    data = ({"left": x[:, :32], "right": x[:, 32:]}, y)
-    net = Pair()
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return self.layer(torch.cat([left, right], 1))
+
+
+HALVES = {"left": ROWS["data"][0][:, :32], "right": ROWS["data"][0][:, 32:]}
+SEVERAL = {"by name": (HALVES, Y[:600]), "by place": (tuple(HALVES.values()), Y[:600])}
+WHOLE = {"val": 0.2, "test": 0, "budget": "5 steps", "batch_size": "full"}
+
+
+@pytest.mark.parametrize("more", [{}, {"average": 0.9}, {"class_weight": "balanced"}], ids=str)
+@pytest.mark.parametrize("how", SEVERAL)
+def test_several_inputs_come_by_name_or_by_place(how: str, more: dict[str, Any], tmp_path: Path) -> None:
+    data, net = SEVERAL[how], Pair()
     start = copy.deepcopy(net)
-    run = st.fit(data, model=net, val=0.2, test=0, budget="5 steps", batch_size="full", out=tmp_path / "run")
-    program = saved(run, data=data)
-    names = executed(program.read_text())
+    run = st.fit(data, model=net, out=tmp_path / "run", **WHOLE | more)
+    names = executed(saved(run, data=data).read_text())
     names["build_model"] = lambda: start
-    loss = names["main"](program.with_name("data.pt"))
+    loss = names["main"](tmp_path / "data.pt")
     rounding = 5 * np.sqrt(600) * torch.finfo(torch.float32).eps
     assert loss == pytest.approx(min(run.history["val/loss"]), rel=rounding)
     assert run.history["val/loss"][-1] < run.history["val/loss"][0]
+
+
+@pytest.mark.parametrize("how", SEVERAL)
+def test_several_inputs_are_cut_into_microbatches(how: str, tmp_path: Path) -> None:
+    """The update of a whole batch is the one of its parts, but for batch norms, which are in test mode."""
+    run = st.fit(SEVERAL[how], model=Pair(), out=tmp_path / "run", accumulate=3, **WHOLE | {"batch_size": 48})
+    program, net = executed(run.code()), Pair().eval()
+    draw = torch.Generator().manual_seed(0)
+    parts = [torch.randn(10, 32, generator=draw) for _ in HALVES]
+    inputs = dict(zip(HALVES, parts, strict=True)) if how == "by name" else parts
+    target = torch.arange(10)
+    whole = nn.functional.cross_entropy(net(*parts), target).item()
+    seen: list[int] = []
+    net.register_forward_pre_hook(
+        lambda _, args, named: seen.append(len((args or [*named.values()])[0])), with_kwargs=True
+    )
+    loss = program["update"](net, program["build_optimizers"](net), [inputs, target], 1)
+    assert seen == [4, 4, 2]
+    assert loss == pytest.approx(whole, rel=10 * torch.finfo(torch.float32).eps)
+
+
+class Quiet(nn.BatchNorm1d):
+    """A batch norm by its kind alone: torch's own looks at a count, which is no number on "meta"."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input
+
+
+class There(Pair):
+    """Takes inputs only where its weights are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer[1] = Quiet(10)
+
+    def forward(self, *inputs: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
+        places = {x.device for x in (*inputs, *named.values())}
+        assert places == {self.layer[0].weight.device}
+        return super().forward(*inputs, **named) if len(inputs) != 1 else self.layer(*inputs)
+
+
+@pytest.mark.parametrize("more", [{}, {"average": 0.9}, {"accumulate": 2}], ids=str)
+@pytest.mark.parametrize("how", [*SEVERAL, "one"])
+def test_all_inputs_are_moved_to_the_device(how: str, more: dict[str, Any], tmp_path: Path) -> None:
+    """The "meta" device stands for a GPU: it knows no numbers, and minds as well what is not on it."""
+    data = SEVERAL.get(how, ROWS["data"])
+    run = st.fit(data, model=There(), out=tmp_path / "run", **WHOLE | {"batch_size": 100} | more)
+    recipe = run.folder / "recipe.toml"
+    recipe.write_text(re.sub(r"^device = .*", 'device = "meta"', recipe.read_text(), flags=re.M))
+    names, looked = executed(saved(run, data=data).read_text()), 0
+
+    def loss_of(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        nonlocal looked
+        looked += 1
+        assert outputs.device == target.device == torch.device("meta")
+        return torch.zeros((), requires_grad=True)
+
+    names |= {"build_model": There, "loss_of": loss_of}
+    names["main"](tmp_path / "data.pt")
+    assert looked > 5
 
 
 def test_rows_come_as_the_run_prepared_them(fitted: Any) -> None:

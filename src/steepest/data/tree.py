@@ -38,6 +38,14 @@ def apply(function: Callable[[Any], Any], tree: Tree) -> Tree:
     return function(tree)
 
 
+def moved(tree: Tree, device: torch.device) -> Tree:
+    """The same tensors on a device, without waiting for it; as they are where it is the CPU's, which all come
+    from."""
+    if device.type == "cpu":
+        return tree
+    return apply(lambda tensor: tensor.to(device, non_blocking=True), tree)
+
+
 def pair(function: Callable[[Any, Any], Any], form: Tree, data: Tree) -> Tree:
     """The tree of function(form, data), leaf by leaf; the trees must agree in names and number."""
     if isinstance(form, dict):

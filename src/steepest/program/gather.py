@@ -73,7 +73,10 @@ def _updates_an_epoch(folder: Folder) -> int:
             rows = [row for row in csv.DictReader(lines) if float(row.get("epoch") or 0) > 0]
         if rows:
             return max(1, round(float(rows[0]["step"]) / float(rows[0]["epoch"])))
-    raise UserError("The run has no evaluation yet, so that its length is not known. Let it run on.")
+    raise UserError(
+        "The run has no evaluation yet, so that the length of an epoch is not known. Let it run on, or give "
+        "it a larger budget where it has ended."
+    )
 
 
 def _steps(folder: Folder, recipe: Recipe, per_epoch: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steepest.program import descent
+from steepest.program import descent, inputs
 from steepest.program.facts import Facts, Piece
 from steepest.program.gather import first_batch
 from steepest.train import settled
@@ -85,7 +85,7 @@ WEIGHED = """
 def piece(facts: Facts) -> Piece:
     """`main`, which is given the path of a file of tensors."""
     recipe, validated = facts.recipe, facts.recipe.monitor.startswith("val/")
-    rows = "Rows" if isinstance(facts.shape, dict) else "TensorDataset"
+    rows = inputs.rows(facts)
     code = MAIN.format(
         threads=f"torch.set_num_threads({recipe.num_threads})\n    " if recipe.num_threads else "",
         val=", val" if validated else "",
@@ -105,7 +105,7 @@ def piece(facts: Facts) -> Piece:
 def _placed(facts: Facts) -> str:
     recipe = facts.recipe
     compiled = "\n    model.compile()" if recipe.compile else ""
-    return ("\n    model.to(DEVICE)" if recipe.device not in ("cpu", "auto") else "") + compiled
+    return ("\n    model.to(DEVICE)" if inputs.elsewhere(facts) else "") + compiled
 
 
 def _weights(facts: Facts, rows: str, validated: bool) -> str:
@@ -121,8 +121,8 @@ def _weights(facts: Facts, rows: str, validated: bool) -> str:
 def _course(facts: Facts, validated: bool) -> str:
     recipe, stopping = facts.recipe, settled.stopping_of(facts.recipe)
     augment = "\n        batch[0] = augmented(batch[0], chance)" if recipe.augment else ""
-    if recipe.device not in ("cpu", "auto"):
-        augment += "\n        batch = [part.to(DEVICE) for part in batch]"
+    if inputs.elsewhere(facts):
+        augment += f"\n        batch = {inputs.moved(facts, 'batch')}"
     follow = "\n        follow(averages, model, step)" if recipe.average else ""
     if not validated:
         return LAST.format(augment=augment, follow=follow)
@@ -156,8 +156,7 @@ def _course(facts: Facts, validated: bool) -> str:
 def _evaluated(facts: Facts, lines: str) -> str:
     """Renewed statistics beside averages; the weights to test, where the optimizer holds them."""
     if facts.recipe.average:
-        renew = "        torch.optim.swa_utils.update_bn(itertools.islice(loader, 100), averages)\n"
-        return renew + lines
+        return f"        {inputs.renew(facts)}\n{lines}"
     if descent.averages(facts):
         head, *rest = lines.splitlines()
         return "\n".join(

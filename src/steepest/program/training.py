@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable
 
 from steepest.data import augment
+from steepest.program import inputs
 from steepest.program.facts import Facts, Piece, fill_in
 from steepest.program.gather import first_batch
 from steepest.train import budget, settled
@@ -30,7 +31,7 @@ WHOLE = """    inputs, target, *weight = batch
     loss.backward()"""
 
 PARTS = """    loss, size = 0.0, -(-len(batch[1]) // ACCUMULATE)
-    for inputs, target, *weight in zip(*(part.split(size) for part in batch), strict=True):
+    {cut}
         share = len(target) / len(batch[1])
         {under}part = loss_of({call}, target, *weight){penalty}
         (part * share).backward()
@@ -76,46 +77,35 @@ def evaluate(model, rows, count):
     return total / count'''
 
 MOVED = """
-        inputs, target, *weight = (part.to(DEVICE) for part in (inputs, target, *weight))"""
-
-ROWS = '''
-
-
-class Rows(torch.utils.data.Dataset):
-    """Rows of several inputs by name, with their targets."""
-
-    def __init__(self, inputs, *rest):
-        self.inputs, self.rest = inputs, rest
-
-    def __len__(self):
-        return len(self.rest[0])
-
-    def __getitem__(self, i):
-        return ({name: x[i] for name, x in self.inputs.items()}, *(part[i] for part in self.rest))'''
+        inputs, target, *weight = {moved}"""
 
 
 def piece(facts: Facts) -> Piece:
     """`update` and `evaluate` with what they call."""
     recipe = facts.recipe
-    call = "model(**inputs)" if isinstance(facts.shape, dict) else "model(inputs)"
+    call = inputs.call(facts)
     passes = PARTS if recipe.accumulate > 1 else WHOLE
     penalty = " + penalty(model)" if recipe.l1 or recipe.l2 else ""
-    device = recipe.device.partition(":")[0] if _elsewhere(facts) else "cpu"
+    device = recipe.device.partition(":")[0] if inputs.elsewhere(facts) else "cpu"
     kind = f'torch.autocast("{device}", {FORMATS.get(recipe.precision)})'
     deep = 8 if recipe.accumulate > 1 else 4
     under = "" if recipe.precision == "32" else f"with {kind}:\n{(deep + 4) * ' '}"
-    update = UPDATE.format(passes=passes.format(under=under, call=call, penalty=penalty), clips=_clips(facts))
+    passes = passes.format(under=under, call=call, penalty=penalty, cut=inputs.cut(facts))
+    update = UPDATE.format(passes=passes, clips=_clips(facts))
     average = FOLLOW if recipe.average else ""
-    moved = MOVED if _elsewhere(facts) else ""
+    moved = inputs.moved(facts, "(inputs, target, *weight)")
+    moved = MOVED.format(moved=moved) if inputs.elsewhere(facts) else ""
     evaluate = EVALUATE.format(call=call, moved=moved)
-    rows = ROWS if isinstance(facts.shape, dict) else ""
     lines, notes = _augmentation(facts)
     adaptive = ADAPTIVE if recipe.clip_adaptive else ""
     more = ("16-bit floats go without a loss scale",) if recipe.precision == "16" else ()
     moved_batches = first_batch(recipe)[1]
     more += (moved_batches,) if moved_batches else ()
     return Piece(
-        f"{lines}{adaptive}{update}{average}{evaluate}{rows}", (), _constants(facts), (*notes, *more)
+        f"{lines}{adaptive}{update}{average}{evaluate}{inputs.piece(facts)}",
+        (),
+        _constants(facts),
+        (*notes, *more),
     )
 
 
@@ -153,10 +143,6 @@ def _bare(function: Callable[..., object]) -> str:
     return f"{ast.unparse(tree)}\n\n\n"
 
 
-def _elsewhere(facts: Facts) -> bool:
-    return facts.recipe.device not in ("cpu", "auto")
-
-
 def _constants(facts: Facts) -> dict[str, tuple[str, str]]:
     recipe, stopping = facts.recipe, settled.stopping_of(facts.recipe)
     every = budget.parse(recipe.evaluate_every, "evaluate_every").steps(facts.per_epoch)
@@ -175,6 +161,6 @@ def _constants(facts: Facts) -> dict[str, tuple[str, str]]:
         "AVERAGE": (recipe.average, "decay of the moving average of the weights"),
         "PATIENCE": (stopping.patience, "evaluations without gain before the rate falls or training stops"),
         "MIN_DELTA": (stopping.min_delta or None, "smallest change that counts as gain"),
-        "DEVICE": (repr(recipe.device) if _elsewhere(facts) else None, "where to compute"),
+        "DEVICE": (repr(recipe.device) if inputs.elsewhere(facts) else None, "where to compute"),
     }
     return {name: (str(value), said) for name, (value, said) in held.items() if value is not None}

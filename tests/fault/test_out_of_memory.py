@@ -1,7 +1,9 @@
 """Memory that runs out: the update is made again in smaller parts, to the same weights, on record."""
 
 import json
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,8 +11,10 @@ from torch import nn
 import steepest as st
 from steepest.data.batches import batches
 from steepest.errors import UserError
+from steepest.train import beginning as beginnings
+from steepest.train.beginning import EVERY, LOOKED, Beginning
 from steepest.train.loop import loop
-from steepest.train.memory import Beginning, ran_out
+from steepest.train.memory import ran_out
 
 SAYS = "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
 CHANCE = torch.Generator().manual_seed(0)
@@ -129,10 +133,108 @@ def test_the_pass_that_failed_leaves_nothing_behind(layer, backward):
     assert [name for name in states[0] if not torch.equal(states[0][name], states[1][name])] == []
 
 
+LEGACY = np.random.mtrand._rand  # what np.random's functions draw from
+DRAWS = {
+    "torch": lambda: float(torch.rand(())),
+    "numpy": lambda: float(LEGACY.random_sample() + LEGACY.standard_normal()),
+    "python": lambda: random.random() + random.gauss(0.0, 1.0),
+}
+"""Draws of a loss of one's own. Of normal numbers generators make two at once, and keep one."""
+
+
+def plain(scarce=None):
+    """A network of torch's own modules that draw nothing."""
+    first = nn.Linear(6, 8)
+    if scarce is not None:
+        first.register_forward_hook(lambda module, inputs, outputs: scarce(outputs))
+    return nn.Sequential(first, nn.Tanh(), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("update", [1, 2, LOOKED + 21])
+@pytest.mark.parametrize("name", DRAWS)
+def test_what_a_loss_of_ones_own_has_drawn_is_drawn_again(name, update, backward):
+    """In the first updates, in which it is looked, and after them, when it is known."""
+    net, drawn = plain(Scarce(8, backward, since=update)), []
+
+    def compute(x, y):
+        drawn.append(DRAWS[name]())
+        return drawn[-1] * nn.functional.cross_entropy(net(x), y)
+
+    opt = torch.optim.SGD(net.parameters(), lr=1e-3)
+    with loop(net, opt, batches((X, Y), 16), budget=f"{update + 3} steps") as inside:
+        for x, y in inside:
+            inside.step(lambda x=x, y=y: compute(x, y))
+    assert drawn[update] == drawn[update - 1]  # the update's first part, and the whole before
+    assert len(set(drawn)) == len(drawn) - 1
+
+
+def test_so_it_is_in_fit():
+    drawn = []
+
+    def noisy(outputs, target):
+        drawn.append(random.random())
+        return nn.functional.cross_entropy(outputs, target)
+
+    data = (X.numpy(), Y.numpy())
+    st.fit(
+        data,
+        model=plain(Scarce(8, True, since=8)),
+        loss=noisy,
+        val=0,
+        test=0,
+        monitor="train/loss",
+        budget="12 steps",
+        batch_size=16,
+    )
+    assert len(set(drawn)) == len(drawn) - 1
+
+
+def counted(monkeypatch):
+    """How often each generator's state has been read, as it goes."""
+    reads = dict.fromkeys(beginnings.GENERATORS, 0)
+
+    def read(name, state):
+        reads[name] += 1
+        return state()
+
+    counting = {
+        name: (lambda name=name, state=state: read(name, state), put)
+        for name, (state, put) in beginnings.GENERATORS.items()
+    }
+    monkeypatch.setattr(beginnings, "GENERATORS", counting)
+    return reads
+
+
+def test_who_draws_nothing_pays_for_few_looks(monkeypatch):
+    reads = counted(monkeypatch)
+    train(plain(), steps=2 * EVERY)
+    assert reads == dict.fromkeys(DRAWS, 2 * (LOOKED + 1))  # before the passes and after them
+
+
+def test_who_begins_late_to_draw_is_noticed():
+    beginning = Beginning(nn.Linear(2, 2))
+    for update in range(EVERY + 2):
+        beginning.keep(True)
+        if update >= LOOKED:
+            random.random()
+        beginning.over()
+    beginning.keep(True)
+    assert [*beginning._chance] == ["python"]
+
+
 def test_nothing_is_kept_of_networks_without_such():
     beginning = Beginning(nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Sequential(nn.ReLU())))
-    beginning.keep(True)
-    assert (beginning._buffers, beginning._chance) == ([], [])
+    for _ in range(LOOKED + 1):
+        beginning.keep(True)
+    assert (beginning._buffers, beginning._chance) == ([], {})
+
+
+def test_it_is_kept_once_an_update_of_several_microbatches(monkeypatch):
+    kept = []
+    monkeypatch.setattr(Beginning, "keep", lambda self, wanted: kept.append(wanted))
+    train(network(), accumulate=4, steps=3)
+    assert kept == [True] * 3
 
 
 def test_nor_where_a_loss_cannot_be_made_again(monkeypatch):

@@ -1,7 +1,10 @@
 """Batch policies: how many examples each update takes, what they are called, and how an epoch is reckoned."""
 
+import math
 from dataclasses import replace
 from itertools import islice
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steepest import rules
+from steepest import rules, schedule
 from steepest.batch import Compensated, Fixed, Following, Full, Growing, Stochastic, named
 from steepest.data.batches import ArrayBatches, batches, planned, under
 from steepest.data.order import Plan
@@ -19,7 +22,7 @@ from steepest.noise import Pair, critical_batch
 from steepest.schedule import Cosine, Polynomial, WarmUp
 from steepest.train.budget import parse
 from steepest.train.cadence import Cadence
-from steepest.train.growth import power_of
+from steepest.train.growth import TRIES, _filling, power_of
 
 EXAMPLES = st.integers(2, 300)
 POLICIES = st.one_of(
@@ -105,6 +108,41 @@ def test_the_calendar_turns_epochs_into_the_first_step_that_ends_them(policy, ex
     step = plan.steps(epochs)
     assert plan.epochs(step) >= epochs * (1 - 1e-9)
     assert step == 0 or plan.epochs(step - 1) < epochs
+
+
+@pytest.mark.parametrize("curve", ["linear", "cosine", "exponential", "one_cycle", "wsd"])
+@pytest.mark.parametrize("ends", [(16, 64), (64, 1024), (8, 512)], ids=str)
+@given(examples=st.sampled_from([100, 500, 1797, 5000]), epochs=st.sampled_from([0.1, 1.0, 1.5, 3.0, 10.0]))
+def test_growth_is_as_long_as_fills_its_epochs(curve, ends, examples, epochs):
+    """No number of updates beside it comes nearer, and none can that lies between two that pass the mark."""
+    plan = VariedPlan(examples, Growing(*ends).within(examples))
+    asked = []
+
+    def bound(steps):
+        asked.append(steps)
+        rate = schedule.named(curve, 1.0, steps, min(5, steps // 10))
+        return replace(plan, policy=replace(plan.policy, schedule=rate))
+
+    def off(steps):
+        return bound(steps).epochs(steps) - epochs
+
+    found = _filling(bound, plan, epochs)
+    assert len(set(asked)) == len(asked) <= 2 * TRIES + 2
+    assert abs(off(found)) <= min(abs(off(n)) for n in (found - 1, found + 1) if n > 0)
+    assert found == 1 or off(found) * off(found + (1 if off(found) < 0 else -1)) <= 0
+
+
+def test_growth_is_found_where_guesses_lead_astray():
+    """Passes that no proportion leads to: nearly all of them are done in the last updates."""
+    plan = VariedPlan(1000, Growing(10, 1000))
+
+    def bound(steps: int) -> Any:
+        asked.append(steps)
+        return SimpleNamespace(epochs=lambda n: 1e-6 * n + 5 * (n > 987))
+
+    asked = []
+    assert _filling(bound, plan, 4.0) == 988
+    assert len(asked) <= TRIES + math.log2(4000) + 2
 
 
 def test_a_look_ahead_is_bounded():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from torch import nn
@@ -23,7 +25,8 @@ from steepest.train.budget import Budget
 from steepest.train.given import Given
 
 TRIES = 10
-"""Corrections of the number of updates; each is nearly exact, as a curve scales with its length."""
+"""Corrections of the number of updates, each nearly exact, as a curve scales with its length; where whole
+batches and ends of epochs keep them from meeting, what is left is halved."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,22 @@ def _epochs(plan: VariedPlan, allowed: Budget, horizon: int | None) -> float | N
 
 
 def _filling(bound: Callable[[int], VariedPlan], plan: VariedPlan, epochs: float) -> int:
-    """The number of updates that take so many passes, under the curve of that length."""
-    steps = max(1, round(epochs * plan.examples / plan.policy.usual))
-    for _ in range(TRIES):
-        taken = bound(steps).epochs(steps)
-        if abs(taken - epochs) * plan.examples < plan.policy.usual:
-            break
-        steps = max(1, round(steps * epochs / taken))
-    return steps
+    """The number of updates that take so many passes, under the curve of that length: the nearer one of two
+    neighbours of which the first takes fewer and the second does not.
+
+    An update takes an example at least, so that there are such two; what lies between gets less each time."""
+
+    @cache
+    def taken(steps: int) -> float:
+        return bound(steps).epochs(steps)
+
+    low, high, tries = 0, math.ceil(epochs * plan.examples), TRIES
+    guess = round(epochs * plan.examples / plan.policy.usual)
+    while high - low > 1:
+        steps = min(max(guess, low + 1), high - 1) if tries > 0 else (low + high) // 2
+        low, high = (steps, high) if taken(steps) < epochs else (low, steps)
+        guess, tries = round(steps * epochs / taken(steps)), tries - 1
+    return min(range(max(low, 1), high + 1), key=lambda steps: abs(taken(steps) - epochs))
 
 
 def afresh(source: Batches) -> Batches:

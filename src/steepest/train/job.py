@@ -12,7 +12,7 @@ from torch import nn
 
 from steepest.data.batches import Batches, batches
 from steepest.data.infer import Task
-from steepest.data.tree import apply as over_tree
+from steepest.data.tree import moved
 from steepest.errors import UserError, did_you_mean
 from steepest.evidence import Evidence
 from steepest.models.probe import apply
@@ -79,7 +79,7 @@ class Job:
 
     def inputs(self, batch: Any) -> Any:
         """The inputs of a batch, where the network is."""
-        return _moved(self.device, batch[0])
+        return moved(batch[0], self.device)
 
     def outputs(self, batch: Any) -> Any:
         """What the network gives for the inputs of a batch."""
@@ -87,11 +87,11 @@ class Job:
 
     def losses(self, outputs: Any, batch: Any) -> torch.Tensor:
         """Mean loss of a batch (inputs, target) or (inputs, target, weight), without the penalty."""
-        return self.loss(outputs, *(_moved(self.device, part) for part in batch[1:]))
+        return self.loss(outputs, *(moved(part, self.device) for part in batch[1:]))
 
     def losses_by_example(self, batch: Any) -> torch.Tensor:
         """The loss of each example of a batch, without the penalty."""
-        return self.loss.by_example(self.outputs(batch), *(_moved(self.device, part) for part in batch[1:]))
+        return self.loss.by_example(self.outputs(batch), *(moved(part, self.device) for part in batch[1:]))
 
     def objective(self, batch: Any) -> torch.Tensor:
         """What is descended: the loss, and the penalty where there is one."""
@@ -148,7 +148,7 @@ def build(recipe: Recipe, given: Given) -> Job:
 def _threads(
     recipe: Recipe, model: nn.Module, device: torch.device, batch: Any
 ) -> tuple[int | None, tuple[Evidence, ...]]:
-    return machine.threads(recipe, lambda: network.forward(model, _moved(device, batch[0])))
+    return machine.threads(recipe, lambda: network.forward(model, moved(batch[0], device)))
 
 
 def _training(recipe: Recipe, given: Given, prepared: Prepared, device: torch.device) -> Batches:
@@ -164,17 +164,32 @@ def _training(recipe: Recipe, given: Given, prepared: Prepared, device: torch.de
 
 def _check_fit(job: Job, batch: Any) -> None:
     """One batch through the network and the loss: what does not fit is said before the first step."""
-    network.check_single(job.model, _moved(job.device, batch[0]))
+    network.check_single(job.model, moved(batch[0], job.device))
     with network.undisturbed(job.model):
-        outputs = apply(job.model, _moved(job.device, batch[0]))
-    target = _moved(job.device, batch[1])
+        outputs = apply(job.model, moved(batch[0], job.device))
+    target = moved(batch[1], job.device)
     value = loss.check(outputs, target, job.loss)
-    if not value.requires_grad and any(weight.requires_grad for weight in job.model.parameters()):
+    if not any(weight.requires_grad for weight in job.model.parameters()):
+        raise UserError("The model has no weight to train: all are frozen, or there are none.")
+    if not value.requires_grad:
         raise UserError(
             f"The loss {job.loss.name!r} does not depend on the weights of the network, so nothing can be "
             "descended. Is a detach() or no_grad() in the way?"
         )
+    _check_classes(outputs, job)
     _check_measured(job, outputs, target)
+
+
+def _check_classes(outputs: Any, job: Job) -> None:
+    """Too few outputs show in the loss of the batch that holds the last class, which may be any."""
+    classes = job.prepared.task.classes
+    of_classes = job.loss.target == "classes" and isinstance(outputs, torch.Tensor) and outputs.ndim > 1
+    if of_classes and classes is not None and outputs.shape[1] < len(classes):
+        raise UserError(
+            f"The network gives {outputs.shape[1]} outputs and there are {len(classes)} classes: "
+            f"{', '.join(map(str, classes[:12]))}{', …' if len(classes) > 12 else ''}. Give it one output a "
+            "class; or look for a label that is none."
+        )
 
 
 def _check_measured(job: Job, outputs: Any, target: Any) -> None:
@@ -205,10 +220,4 @@ def _check_outputs(outputs: Any, task: Task) -> None:
 
 def _on(device: torch.device, part: Any) -> Any:
     """Data held in memory, moved to the device at once; anything else as it is, moved batch by batch."""
-    return _moved(device, part) if isinstance(part, tuple) else part
-
-
-def _moved(device: torch.device, tree: Any) -> Any:
-    if device.type == "cpu":
-        return tree
-    return over_tree(lambda tensor: tensor.to(device, non_blocking=True), tree)
+    return moved(part, device) if isinstance(part, tuple) else part

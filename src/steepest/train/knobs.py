@@ -89,6 +89,7 @@ class Dial:
 class Knob(Protocol):
     """What is tuned.
 
+    values    what it stands at, to save; shown, to tell
     held_out  whether only a validation loss may turn it
     moved     how far it has gone so far, one number or one a group
     samples   of the window that is open, a row a look
@@ -104,6 +105,7 @@ class Knob(Protocol):
     def look(self, reading: Reading) -> list[float]: ...
     def turn(self, gain: float, warming: bool) -> bool: ...
     def values(self) -> list[Any]: ...
+    def shown(self) -> list[float]: ...
     def put(self, values: Sequence[Any]) -> None: ...
 
 
@@ -173,6 +175,10 @@ class Rates:
         """What stands in the groups, and whether the level still rises."""
         return [self.risen, *(group.get("lr_scale", 1.0) for group in self.groups)]
 
+    def shown(self) -> list[float]:
+        """The rates."""
+        return [self.opt.rule_of(group).lr for group in self.groups]
+
     def put(self, values: Sequence[Any]) -> None:
         """Take over what `values` gave."""
         self.risen = bool(values[0])
@@ -218,6 +224,10 @@ class Number:
             found.append(float(group[entry] if place is None else group[entry][place]))
         return found
 
+    def shown(self) -> list[float]:
+        """The same."""
+        return self.values()
+
     def put(self, values: Sequence[Any]) -> None:
         """Take over what `values` gave."""
         for (k, kind), value in zip(self.kinds.items(), values, strict=True):
@@ -256,6 +266,10 @@ class OfLoss:
     def values(self) -> list[Any]:
         """Where the dial stands."""
         return [self.dial.value]
+
+    def shown(self) -> list[float]:
+        """The same."""
+        return self.values()
 
     def put(self, values: Sequence[Any]) -> None:
         """Take over what `values` gave."""

@@ -8,12 +8,11 @@ example.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _NormBase as RunningNorm
-from torch.nn.modules.dropout import _DropoutNd as Dropout
 
 from steepest.data.batches import count
 from steepest.data.tree import Tree, cut
@@ -23,11 +22,6 @@ T = TypeVar("T")
 
 SAID = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory")
 """What the allocators of torch say on the CPU, where no class of error tells."""
-
-DRAWING = (
-    Dropout, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d, nn.RNNBase, nn.MultiheadAttention
-)  # fmt: skip
-"""Modules of torch that draw random numbers."""
 
 
 def ran_out(error: BaseException) -> bool:
@@ -97,48 +91,3 @@ def cannot_repeat(several: str, examples: int) -> UserError:
 def normed(net: nn.Module) -> bool:
     """Whether the network has batch norms, which look at the microbatch that they are in."""
     return any(isinstance(module, RunningNorm) for module in net.modules())
-
-
-class Beginning:
-    """What the passes of an update change besides gradients, as it was before them, to be put back.
-
-    That is running statistics and torch's random numbers, of networks that have such: nothing is kept of
-    others. Modules that are not torch's may have both."""
-
-    def __init__(self, net: nn.Module) -> None:
-        self._places = list(_changing(net))
-        self._draws = any(isinstance(module, DRAWING) or not _of_torch(module) for module in net.modules())
-        self._buffers: list[Tensor] = []
-        self._chance: list[Tensor] = []
-
-    def keep(self, wanted: bool) -> None:
-        """An update begins;   wanted: whether it could begin anew."""
-        self._buffers = [held[name].clone() for held, name in self._places if wanted]
-        self._chance = _chance() if wanted and self._draws else []
-
-    @torch.no_grad()
-    def put_back(self) -> None:
-        """It begins anew."""
-        for (held, name), before in zip(self._places, self._buffers, strict=False):
-            held[name].copy_(before)
-        if self._chance:
-            torch.set_rng_state(self._chance[0])
-            # Written for CUDA, not run there.
-            for device, state in enumerate(self._chance[1:]):
-                torch.cuda.set_rng_state(state, device)
-
-
-def _changing(net: nn.Module) -> Iterator[tuple[dict[str, Any], str]]:
-    """(buffers of a module, name) of each that a forward pass may write to."""
-    for module in net.modules():
-        if isinstance(module, RunningNorm) or not _of_torch(module):
-            yield from ((module._buffers, name) for name, held in module._buffers.items() if held is not None)
-
-
-def _of_torch(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("torch.nn.modules.")
-
-
-def _chance() -> list[Tensor]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return [torch.get_rng_state(), *cuda]

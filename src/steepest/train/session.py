@@ -21,6 +21,7 @@ from steepest.data.tree import Tree
 from steepest.errors import UserError
 from steepest.folder import Folder, write_atomic
 from steepest.train import environment, memory
+from steepest.train.beginning import Beginning
 from steepest.train.guard import Diverged, Verdict
 from steepest.train.interrupt import Interrupted
 from steepest.train.loggers import saying_where
@@ -52,7 +53,7 @@ class Loop:
     _loss: Tensor | None = field(default=None, init=False)
     _again: bool = field(default=False, init=False)  # whether the window begins anew in smaller pieces
     _repeats: bool = field(default=True, init=False)  # whether a loss comes as a function, to be called again
-    _beginning: memory.Beginning = field(init=False)  # of the window
+    _beginning: Beginning = field(init=False)  # of the window
     _failed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -156,7 +157,7 @@ class Loop:
 
     def __iter__(self) -> Iterator[Tree]:
         """Microbatches, in order, until the run ends."""
-        watch, self._beginning = self.watch, memory.Beginning(self._subject.net)
+        watch, self._beginning = self.watch, Beginning(self._subject.net)
         watch.boundary()
         windows = self.source.start(self.done)
         while not watch.over:
@@ -178,6 +179,7 @@ class Loop:
         while self._again:
             self._window = self._subject.division.pieces(window)
             yield from self._pieces()
+        self._beginning.over()
 
     def _pieces(self) -> Iterator[Tree]:
         counts = [count(batch) for batch in self._window]

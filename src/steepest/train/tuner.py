@@ -104,6 +104,7 @@ class Tuner:
         self._lengths: list[float] = []  # of its gradient, by group
         self._at = -1  # its step
         self._felt: set[str] = set()  # the knobs that some step has depended on
+        self._blind: set[str] = set()  # those of which some look of this window was not finite
         opt.listeners.append(self)
 
     def stop(self) -> None:
@@ -201,6 +202,8 @@ class Tuner:
                 self._felt.add(knob.name)
             if all(map(math.isfinite, [*dots, *lengths])):
                 knob.samples.append(knob.look(Reading(dots, lengths, norms)))
+            else:
+                self._blind.add(knob.name)
 
     def _decide(self, step: int) -> None:
         warming = step <= self.pace.warmup or self._rate_rises()
@@ -208,15 +211,22 @@ class Tuner:
             if knob.turn(self.pace.gain, warming):
                 mean, error = gate.mean_and_error([row[0] for row in knob.samples])
                 row = {"step": step, "name": knob.name, "cosine": mean, "error": error}
-                self.history.append(row | {"values": knob.values()})
+                self.history.append(row | {"values": knob.shown()})
             elif len(knob.samples) >= gate.LEAST and knob.name not in self._felt:
                 knob.settled = True
                 warnings.warn(
-                    f"hypertune leaves {knob.name} at {knob.values()}: a step does not depend on it, or by "
+                    f"hypertune leaves {knob.name} at {knob.shown()}: a step does not depend on it, or by "
                     "jumps alone, as in rules of the gradient's sign.",
                     stacklevel=4,
                 )
+            elif not knob.samples and knob.name in self._blind:
+                warnings.warn(
+                    f"hypertune saw nothing of {knob.name}: the {'validation ' * knob.held_out}loss or its "
+                    "gradient was not finite at any look of a window.",
+                    stacklevel=4,
+                )
             knob.samples = []
+        self._blind = set()
 
     def _look_ahead(
         self, due: Sequence[Knob], step: int, scale: float, given: Sequence[Tensor | None], reads: Any
@@ -256,11 +266,15 @@ class Tuner:
         return [math.sqrt(total) for total in self._by_group(squares)]
 
 
+def _got(loss: Any) -> str:
+    return "a tensor without one" if isinstance(loss, Tensor) else type(loss).__name__
+
+
 def _gradient(loss: Any, weights: Sequence[Tensor]) -> list[Tensor | None]:
     if not isinstance(loss, Tensor) or not loss.requires_grad:
         raise UserError(
-            "A function that hypertune calls must give the loss as a tensor that the weights reach, without "
-            f"backward(); got {type(loss).__name__}."
+            "A function that hypertune calls must give the loss as a tensor with a gradient to the weights, "
+            f"without backward(), detach() or no_grad(); got {_got(loss)}."
         )
     moving = [weight for weight in weights if weight.requires_grad]
     found = iter(torch.autograd.grad(loss, moving, allow_unused=True))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
+import steepest
 from steepest.data import infer, preprocessing, sources, split
 from steepest.errors import UserError
 
@@ -244,6 +245,16 @@ def test_labels_out_of_range():
     refused(
         "Label 1000 is out of range: 3 different labels should be numbered 0 … 2", Examples([0, 1, 1000] * 20)
     )
+
+
+def test_a_class_that_no_output_is_for_and_that_comes_late():
+    draw = np.random.default_rng(0)
+    inputs, labels = draw.normal(size=(200, 4)).astype("float32"), draw.integers(0, 3, 200)
+    labels[150] = 7
+    with pytest.raises(UserError, match="gives 3 outputs and there are 4 classes: 0, 1, 2, 7"):
+        steepest.fit(
+            (inputs, labels), model=torch.nn.Linear(4, 3), batch_size=2, val=0, test=0, budget="5 steps"
+        )
 
 
 def test_datasets_and_streams_that_cannot_be():

@@ -117,11 +117,18 @@ def test_a_short_budget_keeps_the_usual_batch_and_says_so(updates, why):
     assert why in found.why
 
 
-@pytest.mark.parametrize("rows", [10, 64, 200])
+@pytest.mark.parametrize("rows", [10, 64, 200, 400])  # of 400 there is one size that leaves 20 updates
 def test_few_examples_leave_no_choice(rows):
     found = choose_batch(job_of(data=(X[:rows].numpy(), Y[:rows].numpy())), 3000, None)
     assert found.decided == min(64, rows)
     assert f"{rows} examples are too few" in found.why
+
+
+def test_a_search_of_a_small_part_spends_no_more_than_it_has():
+    found = choose_batch(job_of(), 3000, None, part=0.2)
+    assert (found.decided, found.gradients) == (64, 0)
+    assert "0.3 % of 3000 updates are too few" in found.why
+    assert choose_batch(job_of(), 3000, None, part=0.5).gradients == 22
 
 
 def test_a_loader_brings_its_own_batches():

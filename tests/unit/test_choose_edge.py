@@ -1,11 +1,14 @@
 """The edge of divergence: on a quadratic it is 2/λ, and a curve that never leaves gives a bound only."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
-from steepest.choose.edge import edge, read_off
+from steepest.choose import ramp
+from steepest.choose.arms import Arm
+from steepest.choose.edge import Edge, edge, read_off
 
 
 def descent(curvatures: list[float], noise: float = 0.0, seed: int = 0):
@@ -70,3 +73,14 @@ def test_one_hard_batch_is_no_divergence() -> None:
 def test_the_suggestion_keeps_a_distance() -> None:
     found = edge(descent([1.0, 0.1]), start=1e-4, most=100)
     assert found.suggestion < found.rate / 2
+
+
+@pytest.mark.parametrize(("left", "rate"), [(False, 0.1), (True, 1e-6)])
+def test_an_edge_that_was_seen_stands_unless_lower_rates_leave_too(
+    left: bool, rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of labels by chance no rate lowers the loss, and high ones raise it."""
+    seen = iter([Edge(0.1, True, False, (), (), "stayed"), Edge(1e-6, left, False, (), (), "lower")])
+    monkeypatch.setattr(ramp, "_once", lambda *_: (next(seen), 7.0))
+    found = ramp.ramp(Any, Arm("adamw", 1e-3), 12, lambda: None)  # type: ignore[arg-type]
+    assert (found["rate"], found["gradients"]) == (rate, 14)

@@ -78,12 +78,23 @@ RATES = [Arm("adamw", 1e-3), Arm("adamw", 1e-2), Arm("adamw", 1e-1), Arm("nester
 
 
 def test_the_best_wins_and_what_is_not_told_from_the_default_loses_to_it() -> None:
-    assert winner(standings(scored(1.1, 1.0, 1.05)), 0, 3.0) == 1
-    assert winner(standings(scored(1.0001, 1.0, 1.0001)), 0, 3.0) == 0
+    assert winner(RATES, standings(scored(1.1, 1.0, 1.05)), 0, 3.0) == 1
+    assert winner(RATES, standings(scored(1.0001, 1.0, 1.0001)), 0, 3.0) == 0
 
 
 def test_where_nothing_was_learnt_the_default_stays() -> None:
-    assert winner(standings(scored(1.2, 1.0, 1.1)), 0, 0.5) == 0
+    assert winner(RATES, standings(scored(1.2, 1.0, 1.1)), 0, 0.5) == 0
+
+
+def test_of_equal_rates_at_the_upper_end_the_lower_wins() -> None:
+    """What lies beyond the highest was not seen; beside a higher one the best is the best."""
+    noisy = {0: [1.5] * 40, 1: [1.0 + 0.3 * (-1) ** k for k in range(40)], 2: [0.98] * 40}
+    assert standings(noisy)[0].arm == 2
+    assert winner(RATES, standings(noisy), 0, 3.0) == 1
+    assert winner(RATES, standings(noisy | {1: noisy[0], 0: noisy[1]}), 3, 3.0) == 0
+    assert winner(RATES, standings(scored(1.5, 1.0, 0.5)), 0, 3.0) == 2, "it is not as good"
+    higher = [*RATES, Arm("adamw", 1.0)]
+    assert winner(higher, standings(noisy | {4: [2.0] * 40}), 3, 3.0) == 2
 
 
 # --- the rate between ---
@@ -114,12 +125,12 @@ def test_rates_climb_outwards_from_the_outermost_only() -> None:
 
 @pytest.mark.parametrize(("edge", "first"), [(0.05, 1e-3), (1e-3, 1e-3 / 3), (10.0, 0.1)])
 def test_the_edge_corrects_a_default_by_orders_of_magnitude_only(edge: float, first: float) -> None:
-    assert lowest(1e-3, edge) == pytest.approx(first)
+    assert lowest(Arm("adamw", 1e-3), edge) == pytest.approx(first)
 
 
 def test_two_losses_of_zero_are_a_tie_and_no_error() -> None:
     ranked = standings({0: [0.0] * 10, 1: [0.0] * 10})
-    assert winner(ranked, 0, 1.0) == 0
+    assert winner(RATES, ranked, 0, 1.0) == 0
 
 
 # --- arms ---

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import steepest as st
-from steepest.choose import constants
+from steepest.choose import constants, pace
+from steepest.choose.arms import Arm
 from steepest.evidence import Evidence
 from steepest.train import checkpoint
 
@@ -93,13 +95,17 @@ def test_all_settings_at_once() -> None:
     run = fit((X, y), "1200 steps", model="mlp", hidden=[16], **ALL)
     held = chosen(run)
     assert run.status == "finished"
-    assert held["rule"] in ("adamw", "nadamwsimple", "nesterov", "muon")
+    assert held["rule"] in ("adamw", "muonmatched")
     assert held["clip_norm"] > 0
     assert held["patience"] >= constants.PATIENCE
     assert 0 < held["weight_decay"] <= constants.DECAY_CAP
     assert held["begin"] == held["step"] > held["warmup"] > 0
     assert run.history["lr"][-1] < 0.05 * held["lr"]
     assert {"rule", "lr", "weight_decay", "clip_norm", "stop", "schedule"} <= {e.choice for e in run.evidence}
+
+
+def test_a_free_schedule_is_named_among_what_was_chosen() -> None:
+    assert fit((X, y), "250 steps", hidden=[8], schedule="auto").chosen["schedule"] == "linear"
 
 
 def test_a_free_schedule_ships_an_average_that_the_race_has_begun() -> None:
@@ -127,6 +133,27 @@ def test_a_budget_in_seconds_is_kept_with_its_search() -> None:
     assert result["seconds"] < 12  # the deadline cuts; what has begun ends, late on a machine that others use
     assert "ms an update, evaluations included" in told(run, "horizon").why
     assert run.history["lr"][-1] < 0.5 * chosen(run)["lr"]
+
+
+def test_seconds_are_shared_out_evenly_over_rules_of_unequal_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowness(job: Any, arms: Any) -> Evidence:
+        assert [arm.rule for arm in arms] == ["adamw", "muonmatched"]
+        return Evidence("pace", {"muonmatched": 3.0}, "said by the test")
+
+    monkeypatch.setattr(pace, "slowness", slowness)
+    monkeypatch.setattr(pace, "horizon", lambda job, seconds: Evidence("horizon", 1000, "said by the test"))
+    run = fit((X, y), "60s", hidden=[16], rule="auto", lr="auto", schedule="auto")
+    rows = told(run, "rung 1").candidates
+    assert {row["updates"] for row in rows if row["arm"].startswith("adamw")} == {10}
+    assert {row["updates"] for row in rows if row["arm"].startswith("muonmatched")} == {3}
+
+
+def test_of_updates_timed_in_turn_the_quickest_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = iter([3.0, 2.0, 9.0, 4.0]), iter([8.0, 70.0, 6.0, 7.0])
+    monkeypatch.setattr(pace, "Trial", lambda job, total: SimpleNamespace(job=job, advance=lambda to: None))
+    monkeypatch.setattr(pace, "_timed", lambda trial: next(ours if trial.job["rule"] == "sgd" else theirs))
+    job: Any = SimpleNamespace(having=dict)
+    assert pace.slowness(job, [Arm("sgd", 1e-3), Arm("muon", 1e-3)]).decided == {"muon": 3.0}
 
 
 def test_a_run_that_stops_by_itself_has_lowered_its_rate_first() -> None:
@@ -222,8 +249,9 @@ def test_a_network_that_does_not_train_at_any_rate_gets_the_default_and_a_doubt(
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return 0 * self.w + torch.stack([x[:, 0], x[:, 1]], 1).detach()
 
-    run = fit((X, y), lr="auto", model=Deaf())
+    run = fit((X, y), lr="auto", stop="auto", model=Deaf())
     assert "no arm got below the loss it began with" in told(run, "lr").why
+    assert "no arm got below the loss it began with" in told(run, "stop").why
     assert "no gradient reaches w" in told(run, "sanity").why
     assert told(run, "lr").decided == 1e-3
 
@@ -233,7 +261,13 @@ def test_without_enough_held_out_rows_batches_stand_in(rows: int) -> None:
     val = 0 if not rows else (X[:rows], z[:rows])
     run = fit(lr="auto", val=val, **LINE)
     assert "too few to compare on" in told(run, "held_out").why
+    assert "has a loss on training batches of" in told(run, "lr").why
     assert told(run, "lr").decided > 0.05
+
+
+def test_weights_that_are_all_frozen_are_said_before_a_search() -> None:
+    with pytest.raises(st.UserError, match="no weight to train: all are frozen"):
+        fit((X, y), lr="auto", hidden=[8], freeze=["*"])
 
 
 def test_data_that_come_in_another_order_each_time_are_not_compared() -> None:
@@ -293,3 +327,9 @@ def test_a_model_of_ones_own_is_left_alone_until_its_turn() -> None:
 def test_numbers_of_a_rule_need_the_rule() -> None:
     with pytest.raises(st.UserError, match="leaves open which"):
         fit(rule="auto", hyper={"beta1": 0.5})
+
+
+def test_a_budget_that_ends_before_the_first_evaluation_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    run = fit((X, y), "0.000001s", hidden=[8])
+    assert run.steps == 0
+    assert "nothing was evaluated" in capsys.readouterr().out

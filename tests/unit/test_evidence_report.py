@@ -184,7 +184,7 @@ def test_the_explanation_tells_what_was_tried_measured_and_paid(run_folder: Path
 
 def test_what_was_left_open_is_named(run_folder: Path) -> None:
     (run_folder / "recipe.toml").write_text('format = 1\ndata = "digits"\nlr = "auto"\nrule = "auto"\n')
-    assert "Left open, to be measured: rule, lr." in report.explain(run_folder)
+    assert "Left to measurement: rule, lr." in report.explain(run_folder)
 
 
 @pytest.mark.parametrize("line", [{"choice": None}, {"candidates": [1, {"a": [2]}], "seconds": "4"}])

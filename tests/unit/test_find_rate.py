@@ -248,6 +248,17 @@ def test_a_model_that_does_not_train_is_named() -> None:
         find_rate(network(), cross_entropy, noise, "sgd", start=1.0, most=1e9)
 
 
+def test_a_gradient_that_is_zero_everywhere_is_named_at_once() -> None:
+    with pytest.raises(UserError, match="gradient of the loss is zero at every weight"):
+        find_rate(network(), lambda outputs, target: (0 * outputs).sum(), batched(), "adamw")
+
+
+@pytest.mark.filterwarnings("error")
+def test_rates_that_the_test_has_made_itself_are_not_warned_of() -> None:
+    net, loss, batches = bowl(1e-4)
+    assert find_rate(net, loss, batches, "sgd", most=1e6).rate > 1e3
+
+
 def test_a_loss_that_is_not_finite_from_the_start_is_named() -> None:
     with pytest.raises(UserError, match="before the first update"):
         find_rate(

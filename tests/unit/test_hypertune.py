@@ -123,6 +123,7 @@ def test_the_level_of_the_rates_rises_to_one_over_the_curvature_and_stays() -> N
     assert rates == sorted(rates)
     assert rates[-1] == pytest.approx(0.25, rel=0.06)
     assert [row["name"] for row in tuner.history] == ["lr"] * len(tuner.history)
+    assert tuner.history[-1]["values"] == [opt.rule_of(group).lr for group in opt.param_groups]
 
 
 @pytest.mark.parametrize("lr", [0.3, 0.45])
@@ -408,3 +409,12 @@ def test_other_optimizers_bad_dials_and_losses_are_named() -> None:
     hypertune(net, opt, "weight_decay", validation=lambda n: 0.5, **QUICK)  # type: ignore[arg-type,return-value]
     with pytest.raises(UserError, match="must give the loss as a tensor"):
         descend(opt, net.loss, 3)
+
+
+def test_losses_that_are_not_finite_are_said() -> None:
+    net = Bowl([1.0])
+    opt = net.grouped(rules.AdamW())
+    tuner = hypertune(net, opt, "weight_decay", validation=lambda n: net.loss() * math.nan, **QUICK)
+    with pytest.warns(UserWarning, match="saw nothing of weight_decay: the validation loss or its gradient"):
+        descend(opt, net.loss, 2 * QUICK["window"])
+    assert tuner.history == []

@@ -76,12 +76,12 @@ def test_auto_is_repeatable_and_says_what_it_chose() -> None:
 
 
 def test_a_run_that_goes_back_to_the_default_spends_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    worse = True, Evidence("insurance", "adamw", "said by the test")
     asked: list[Any] = []
 
-    def regret(*given: Any) -> tuple[bool, Evidence]:
-        asked.append(given)
-        return worse
+    def regret(job: Any, insurance: Any, shown: Any) -> tuple[Any, Evidence]:
+        asked.append(insurance)
+        back = next(way.chosen for way in insurance.ways if way.chosen.arm == 0)
+        return back, Evidence("insurance", back.name, "said by the test")
 
     monkeypatch.setattr(handover, "regret", regret)
     watch, config = ran("auto", 500)

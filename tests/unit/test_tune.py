@@ -202,6 +202,15 @@ def test_a_budget_too_small_to_measure_is_said_and_the_default_stands(tmp_path: 
     assert Recipe.read(tmp_path / "t" / "recipe.toml").lr == st.rules.SGD().lr
 
 
+def test_a_share_too_small_to_measure_spends_nothing(tmp_path: Path) -> None:
+    settings = {"rule": "sgd", "lr": "auto", "batch_size": "auto", "budget": "5 steps", "of": "4000 steps"}
+    found = st.tune(data(), out=tmp_path / "t", **SMALL | settings)
+    assert sum(one.gradients for one in found) == 0
+    said = {one.choice: one.why for one in found}
+    assert "a search of 5 updates is too short" in said["lr"]
+    assert "a search of 5 updates is too short" in said["batch_size"]
+
+
 # --- going on ---
 
 

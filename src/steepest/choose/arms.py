@@ -9,13 +9,10 @@ from typing import Any
 from torch import nn
 
 from steepest import rules
-from steepest.choose.constants import AROUND_EDGE, RATES, SAME, STEP
+from steepest.choose.constants import ABOVE, AROUND_EDGE, MATRICES, RATES, SAME, STEP
 from steepest.engine.torch.hidden import hidden
 from steepest.errors import UserError
 from steepest.recipe import Recipe
-
-MUON_SHARE = 0.5
-"""Share of the weights that must lie in hidden matrices for a rule of matrices to be worth an arm."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ def families(control: Arm, free: bool, model: nn.Module) -> list[Arm]:
     """One arm a family, at its own default rate: the control first, another where the rule is free."""
     if not free:
         return [control]
-    return [control, _usual("muonmatched" if _mostly_matrices(model) else "nesterov")]
+    return [control, _usual("muonmatched" if _of_matrices(model) else "nesterov")]
 
 
 def candidates(control: Arm, bounds: Sequence[tuple[Arm, float]], free_rate: bool, most: int) -> list[Arm]:
@@ -59,15 +56,15 @@ def candidates(control: Arm, bounds: Sequence[tuple[Arm, float]], free_rate: boo
     bounds  each family with its edge of divergence, that of the control first"""
     if not free_rate:  # the rate is a person's: families at that rate
         return _different([control, *(arm.at(control.lr) for arm, _ in bounds)])[:most]
-    ladders = [[arm.at(lowest(arm.lr, edge) * factor) for factor in RATES] for arm, edge in bounds]
+    ladders = [[arm.at(lowest(arm, edge) * factor) for factor in RATES] for arm, edge in bounds]
     middle, low, high = zip(*((ladder[1], ladder[0], ladder[2]) for ladder in ladders), strict=True)
     return _different([control, *middle, *high, *low])[:most]
 
 
-def lowest(usual: float, edge: float) -> float:
-    """The lowest rate that a rule begins with: its default, unless the edge speaks against it."""
+def lowest(arm: Arm, edge: float) -> float:
+    """The lowest rate that a rule begins with, unless the edge speaks against it: its default, or above."""
     near, far = AROUND_EDGE
-    return min(max(usual, edge / far), edge / near)
+    return min(max(arm.lr * ABOVE.get(arm.rule, 1.0), edge / far), edge / near)
 
 
 def beyond(arms: Sequence[Arm], best: int) -> Arm | None:
@@ -111,15 +108,13 @@ def _usual(rule: str) -> Arm:
     return Arm(rule, float(made.lr), _number(getattr(made, "weight_decay", None)))
 
 
-def _mostly_matrices(model: nn.Module) -> bool:
+def _of_matrices(model: nn.Module) -> bool:
     trained = {name: w for name, w in model.named_parameters() if w.requires_grad}
     try:
         found = hidden(model, rules.MuonMatched(), trained)
     except UserError:  # there is none
         return False
-    return sum(trained[name].numel() for name in found) >= MUON_SHARE * sum(
-        w.numel() for w in trained.values()
-    )
+    return sum(trained[name].numel() for name in found) >= MATRICES * sum(w.numel() for w in trained.values())
 
 
 def _number(value: Any) -> float | None:

@@ -37,24 +37,27 @@ class Costs:
     ended: str = ""
 
 
-def choose_batch(job: Job, updates: int, seconds: float | None) -> Evidence:
+def choose_batch(job: Job, updates: int, seconds: float | None, part: float = 1.0) -> Evidence:
     """The size of least cost for a run of `updates` at the usual size, or of so many seconds.
+
+    part   of what `fit` spends on this choice, where a search may take less than it does there
 
     Without seconds nothing is timed: a step is then taken to cost its examples, and as many more as the usual
     batch has. Raises UserError where not even one example fits into memory."""
     began, usual = time.perf_counter(), _usual(job)
     sizes = _sizes(job, usual, seconds is None)
-    steps = min(constants.NOISE_STEPS[1], int(constants.BATCH_SHARE * updates / 2))
+    share = part * constants.BATCH_SHARE / 2
+    steps = min(constants.NOISE_STEPS[1], int(share * updates))
     if isinstance(sizes, str) or steps < constants.NOISE_STEPS[0]:
-        why = sizes if isinstance(sizes, str) else f"{updates} updates are too few to measure noise on"
+        why = sizes if isinstance(sizes, str) else _too_few(updates, share)
         return Evidence("batch_size", usual, f"not measured: {why}")
     try:
-        every = _pairs(job, usual, steps, seconds and constants.BATCH_SHARE / 2 * seconds)
+        every = _pairs(job, usual, steps, seconds and share * seconds)
     except _NotFinite:
         return Evidence("batch_size", usual, "not measured: the loss was not finite", gradients=steps)
     pairs = every[len(every) // 3 :]
     found = critical_batch(pairs)
-    costs = _costs(job, sizes, usual, seconds)
+    costs = _costs(job, sizes, usual, seconds, share)
     allowed = _allowed(job, costs, updates * usual, updates, seconds)
     chosen, scores = best(costs.of, found.value, allowed)
     return Evidence(
@@ -86,6 +89,13 @@ class _NotFinite(Exception):
     """The loss or a gradient was no number."""
 
 
+def _too_few(updates: int, share: float) -> str:
+    return (
+        f"{100 * share:.3g} % of {updates} updates are too few to measure noise on; it takes "
+        f"{constants.NOISE_STEPS[0]}"
+    )
+
+
 def _usual(job: Job) -> int:
     size = job.recipe.batch_size
     examples = job.source.examples
@@ -101,11 +111,11 @@ def _sizes(job: Job, usual: int, blind: bool) -> list[int] | str:
     low = max(low, constants.SMALLEST_NORMED) if memory.normed(job.model) else low
     high = min(high, job.source.examples // constants.PASSES, constants.BLIND * usual if blind else high)
     powers = [2**k for k in range(high.bit_length()) if low <= 2**k <= high]
-    if powers:
+    if len(powers) > 1:
         return powers
     return (
-        f"{job.source.examples} examples are too few: {constants.PASSES} updates an epoch of {low} need "
-        f"{constants.PASSES * low}"
+        f"{job.source.examples} examples are too few: to choose between sizes of {low} and {2 * low} with "
+        f"{constants.PASSES} updates an epoch takes {2 * constants.PASSES * low}"
     )
 
 
@@ -166,10 +176,10 @@ def _square(control: Control) -> float:
     return squared(control.optimizer, scaled)
 
 
-def _costs(job: Job, sizes: Sequence[int], usual: int, seconds: float | None) -> Costs:
+def _costs(job: Job, sizes: Sequence[int], usual: int, seconds: float | None, share: float) -> Costs:
     if seconds is None:
         return Costs({size: float(usual + size) for size in sizes}, "examples")
-    lasted, ended = lasting(Control(job), sizes, constants.BATCH_SHARE / 2 * seconds)
+    lasted, ended = lasting(Control(job), sizes, share * seconds)
     if not lasted:
         return Costs({sizes[0]: float(sizes[0])}, "examples", ended=ended)
     return Costs(lasted, "seconds", (WARM + TIMED) * sum(lasted) / usual, ended)

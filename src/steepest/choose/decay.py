@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from steepest.choose.constants import (
-    COUPLED_FEW,
-    COUPLED_MANY,
-    DECAY_CAP,
-    MANY_EPOCHS,
-    TAU_FEW,
-    TAU_MANY,
-)
+import math
+
+from steepest.choose.constants import COUPLED_FEW, COUPLED_MANY, DECAY_CAP, MANY_EPOCHS, TAU
 from steepest.evidence import Evidence
 from steepest.rule import Rule, coupled
 
@@ -20,12 +15,13 @@ def weight_decay(rule: Rule, lr: float, updates: int, epochs: float | None) -> E
     1/(lr·weight_decay) updates is how long a weight is remembered; τ is that as a share of the run."""
     if not hasattr(rule, "weight_decay"):
         return Evidence("weight_decay", None, f"{type(rule).__name__} has none")
-    many = epochs is not None and epochs > MANY_EPOCHS
-    long = "an unknown number of" if epochs is None else f"{epochs:.3g}"
     if type(rule).couple is coupled:
+        many = epochs is not None and epochs > MANY_EPOCHS
+        long = "an unknown number of" if epochs is None else f"{epochs:.3g}"
         value = COUPLED_MANY if many else COUPLED_FEW
         return Evidence("weight_decay", value, f"the usual one inside the gradient, for {long} epochs")
-    tau = TAU_MANY if many else TAU_FEW
-    value = min(DECAY_CAP, 1 / (lr * tau * updates)) if lr else DECAY_CAP
-    why = f"weights are remembered for {tau:g} of {updates} updates at {lr:.3g}, at most {DECAY_CAP:g}; "
-    return Evidence("weight_decay", value, why + f"{long} epochs")
+    asked = 1 / (lr * TAU * updates) if lr else math.inf
+    why = f"weights are remembered for {TAU:g} of {updates} updates at {lr:.3g}"
+    if asked > DECAY_CAP:
+        why = f"the largest that is taken; {TAU:g} of {updates} updates at {lr:.3g} ask for {asked:.3g}"
+    return Evidence("weight_decay", min(DECAY_CAP, asked), why)

@@ -36,10 +36,11 @@ def _lead(race: Race, ranked: Sequence[Standing], own: Standing) -> str:
     """How the winner stands beside the next best."""
     rest = [one for one in ranked if one is not own]
     if not rest:
-        return f"alone on the last rung, held-out loss {race.loss(own.arm):.4g}"
-    behind = f"{rest[0].behind - own.behind:.2g} ± {rest[0].error:.2g}"
+        return f"alone on the last rung, {race.held.loss} {race.loss(own.arm):.4g}"
+    behind, error = rest[0].behind - own.behind, max(rest[0].error, own.error)
+    apart = f"{abs(behind):.2g} ± {error:.2g} {'behind' if behind >= 0 else 'ahead, which may be chance'}"
     name, other = (race.arms[one.arm].name for one in (own, rest[0]))
-    return f"{name} has a held-out loss of {race.loss(own.arm):.4g}; {other} is {behind} behind"
+    return f"{name} has a {race.held.loss} of {race.loss(own.arm):.4g}; {other} is {apart}"
 
 
 def clip(search: Search, race: Race) -> float | None:
@@ -59,7 +60,7 @@ def finished(search: Search, arm: Arm, updates: int | None, race: Race | None, i
         _decay(search, arm, updates)
     if race is not None and updates is not None:
         _watched(search, race, index, updates)
-    schedule = _schedule(search, race, step, updates)
+    schedule = _schedule(search, race, index, updates)
     spent = search.gradients + (race.spent if race is not None else 0.0)
     return Chosen(search.settings, schedule, None if race is None else index, step, arm.name, spent, step)
 
@@ -80,17 +81,19 @@ def _decay(search: Search, arm: Arm, updates: int | None) -> None:
     search.tell(weight_decay(rule_of(job.recipe, job.given), arm.lr, updates or 1, epochs))
 
 
-def _schedule(search: Search, race: Race | None, step: int, updates: int | None) -> dict[str, int] | None:
+def _schedule(search: Search, race: Race | None, index: int, updates: int | None) -> dict[str, int] | None:
     if "schedule" not in search.open:
         return None
     if updates is None:
         search.tell(unmeasured("schedule", "plateau", "the length of the run is not known"))
         search.settings["schedule"] = "plateau"
         return None
-    warmup = 0 if race is None or race.warmup is None else race.warmup
+    step = race.results[index]["step"] if race is not None else 0
+    warmup = 0 if race is None or race.warmup is None else race.fewer(index, race.warmup)
     level = f"level up to update {step}, where the search ends; then " if step else ""
     why = f"{level}a line to zero at the end of the budget, which is known"
     search.tell(Evidence("schedule", "linear", why))
+    search.settings["schedule"] = "linear"
     _average(search)
     return {"warmup": min(warmup, step), "begin": step}
 

@@ -31,6 +31,7 @@ AVERAGE = "average"
 
 CHOSEN = "chosen.json"
 LENGTH = "horizon-"
+LOST = "lost.json"
 
 
 def measured(
@@ -67,37 +68,31 @@ def applied(job: Job, chosen: Chosen, horizon: Evidence | None) -> Job:
     return job.having(chosen.settings, curve)
 
 
-def descend_insured(job: Job, asked: Job, steps: Loop, folder: Folder, tell: Tell) -> bool:
-    """Train; true where the run is to begin again as the default arm, which `asked` would have been."""
+def descend_insured(job: Job, asked: Job, steps: Loop, folder: Folder, tell: Tell) -> Chosen | None:
+    """Train; what the run is to begin again as, where it is. `asked` is the job with its settings open."""
     place = folder.path / PLACE
     chosen, total = read(place), steps.watch.cadence.horizon
     insurance = insured(asked, chosen, place, total) if chosen and total is not None else None
     if insurance is not None and steps.done <= insurance.at:
         descend(job, steps, insurance.at)
         if steps.done < insurance.at or steps.watch.over:
-            return False
-        worse, evidence = regret(job, insurance, steps.evaluated)
+            return None
+        back, evidence = regret(job, insurance, steps.evaluated)
         tell(evidence)
-        if worse:
-            return True
+        if back is not None:
+            _note_lost(place, steps.seconds)
+            return back
     cancel(place)
     descend(job, steps)
-    return False
+    return None
 
 
-def go_back(job: Job, folder: Folder) -> None:
-    """Let the default arm take the place of the run in a folder.
+def go_back(chosen: Chosen, folder: Folder) -> None:
+    """Let another choice take the place of the run in a folder.
 
     Killed between, the run begins again where the search ended, and comes to the same end."""
-    place = folder.path / PLACE
-    chosen = read(place)
-    assert chosen is not None
-    length = _horizon(job.having(chosen.settings), chosen, Journal(place), _seconds(place))
-    assert length is not None
-    insurance = insured(job, chosen, place, length.decided)
-    assert insurance is not None
     shutil.rmtree(folder.checkpoints)
-    write_atomic(place / CHOSEN, json.dumps(insurance.chosen.flat(), indent=1).encode())
+    write_atomic(folder.path / PLACE / CHOSEN, json.dumps(chosen.flat(), indent=1).encode())
 
 
 def _horizon(job: Job, chosen: Chosen, journal: Journal, spent: float) -> Evidence | None:
@@ -112,7 +107,7 @@ def _horizon(job: Job, chosen: Chosen, journal: Journal, spent: float) -> Eviden
     def steps_left() -> dict[str, Any]:
         return json.loads(pace.horizon(job, left).to_json())
 
-    once = f"{LENGTH}{allowed.seconds:g}-{chosen.arm}"  # going back to the default is another pace
+    once = f"{LENGTH}{allowed.seconds:g}-{chosen.name}"  # going back to the default is another pace
     found = Evidence.from_json(json.dumps(journal.once(once, steps_left)))
     return replace(found, decided=chosen.step + found.decided, seconds=spent + found.seconds)
 
@@ -139,6 +134,12 @@ def _continued(state: Mapping[str, Tensor], averaged: bool) -> dict[str, Tensor]
     scored = {name.removeprefix(SHOWN): t for name, t in state.items() if name.startswith(f"{SHOWN}/")}
     kept = {name: t for name, t in state.items() if not name.startswith(f"{SHOWN}/")}
     return kept | ({f"{AVERAGE}{name}": t for name, t in scored.items()} if averaged else {})
+
+
+def _note_lost(place: Path, seconds: float) -> None:
+    """What a run took that is gone back from, as if it had been one more measurement."""
+    held = {"value": None, "seconds": seconds - _seconds(place)}
+    write_atomic(place / LOST, json.dumps(held).encode())
 
 
 def _seconds(place: Path) -> float:

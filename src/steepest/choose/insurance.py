@@ -1,4 +1,8 @@
-"""Insurance: the default arm waits, stopped, until the chosen run has shown that it is no worse."""
+"""Insurance: a chosen run is held once against the default arm, and against its own beginning.
+
+Worse than it was when the search ended, its rate is too high: it begins there again at the next lower one.
+Worse than the default arm was when that was stopped, the default goes on in its place.
+"""
 
 from __future__ import annotations
 
@@ -7,73 +11,100 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from steepest.choose import rungs
-from steepest.choose.arms import default
-from steepest.choose.constants import REGRET, TRIED
+from steepest.choose.arms import Arm, default
+from steepest.choose.constants import REGRET, STEP, TRIED
+from steepest.choose.decay import weight_decay
 from steepest.choose.ledger import Chosen
 from steepest.choose.scores import Shown, held_out, losses
 from steepest.evidence import Evidence
 from steepest.train import checkpoint
 from steepest.train.job import Job
+from steepest.train.settled import rule_of
 
 HELD = "held"
 """Name of the measurement that says how many examples arms were scored on."""
 
 
 @dataclass(frozen=True)
-class Insurance:
-    """What the run may go back to, once.
+class WayBack:
+    """A place that a run may begin again from.
 
-    at      the update after which it is looked at: TRIED of what follows the search
-    scores  held-out losses of the default arm when it was stopped;   held  how these were drawn
-    chosen  what would have been chosen with it as the winner"""
+    scores  held-out losses there;   chosen  what would have been chosen to come from there"""
 
-    at: int
     scores: Sequence[float]
-    held: dict[str, Any]
     chosen: Chosen
 
 
+@dataclass(frozen=True)
+class Insurance:
+    """What a run may go back to, once.
+
+    at    the update after which it is looked at: TRIED of what follows the search
+    held  how held-out examples were drawn;   ways  back, the best first"""
+
+    at: int
+    held: dict[str, Any]
+    ways: Sequence[WayBack]
+
+
 def insured(job: Job, chosen: Chosen, place: Path, total: int) -> Insurance | None:
-    """The insurance of a run; None where the default won, or was dropped with the examples to compare on.
+    """The insurance of a run; None where the default won, the run has gone back before, or there are no
+    held-out examples to compare on.
 
     job: the one that was searched for, with defaults in the place of what was open"""
-    stopped = checkpoint.steps(place / "arm-0")
-    if not chosen.arm or not stopped:
-        return None
-    step, held = stopped[0], _value(place / f"{HELD}.json")
-    result = _value(place / f"arm-0-{step}.json")
-    if result["dead"] or not held_out(job, **held).batches:
+    if not chosen.arm or chosen.again or not held_out(job, **_value(place / f"{HELD}.json")).batches:
         return None
     at = chosen.step + max(round(TRIED * (total - chosen.step)), 1)
-    arm = default(job.recipe)
+    spent = replace(chosen, gradients=chosen.gradients + at - chosen.step, again=True)
+    found = [_to_default(job, spent, place), _to_lower(job, spent, place, total)]
+    ways = sorted((way for way in found if way is not None), key=lambda way: fmean(way.scores))
+    return Insurance(at, _value(place / f"{HELD}.json"), ways) if ways else None
+
+
+def _to_default(job: Job, chosen: Chosen, place: Path) -> WayBack | None:
+    stopped = checkpoint.steps(place / "arm-0")
+    if not stopped or (result := _value(place / f"arm-0-{stopped[0]}.json"))["dead"]:
+        return None
+    arm, step = default(job.recipe), stopped[0]
     schedule = None if chosen.schedule is None else {**chosen.schedule, "begin": step}
-    again = replace(
-        chosen,
-        settings={**chosen.settings, **arm.settings()},
-        schedule=schedule,
-        arm=0,
-        step=step,
-        name=arm.name,
-        gradients=chosen.gradients + at - chosen.step,
-        reused=step,
-    )
-    return Insurance(at, result["scores"], held, again)
+    own = {"arm": 0, "step": step, "reused": step, "name": arm.name, "schedule": schedule}
+    return WayBack(result["scores"], replace(chosen, settings={**chosen.settings, **arm.settings()}, **own))
 
 
-def regret(job: Job, insurance: Insurance, shown: Shown) -> tuple[bool, Evidence]:
-    """Whether the run is worse than the default arm was with far fewer updates.
+def _to_lower(job: Job, chosen: Chosen, place: Path, total: int) -> WayBack | None:
+    if "lr" not in job.asked.open:
+        return None
+    settings = {**chosen.settings, "lr": chosen.settings["lr"] / STEP}
+    if "weight_decay" in job.asked.open:
+        rule = rule_of(job.having(settings).recipe, job.given)
+        epochs = total / job.source.per_epoch if job.source.per_epoch else None
+        settings["weight_decay"] = weight_decay(rule, settings["lr"], total, epochs).decided
+    name = Arm(settings["rule"], settings["lr"]).name
+    scores = _value(place / f"arm-{chosen.arm}-{chosen.step}.json")["scores"]
+    return WayBack(scores, replace(chosen, settings=settings, name=name))
 
-    shown  what puts the weights to ship into the network, as those of the default were"""
-    held = held_out(job, **insurance.held)
-    now, before = rungs.standings({0: losses(job, held, shown), 1: insurance.scores}), insurance.chosen
-    own = next(one for one in now if one.arm == 0)
-    worse = own.z > REGRET
-    behind = f"{own.z:.2g} standard errors behind {before.name} at update {before.step}"
-    why = f"held-out loss {own.loss:.4g} at update {insurance.at}, {behind}; {REGRET:g} are the limit"
-    return worse, Evidence("insurance", before.name if worse else "kept", why)
+
+def regret(job: Job, insurance: Insurance, shown: Shown) -> tuple[Chosen | None, Evidence]:
+    """The best place that the run is worse than by now, for it to go back to; None: it has come further.
+
+    shown  what puts the weights to ship into the network, as those of the arms were"""
+    now = losses(job, held_out(job, **insurance.held), shown)
+    behind = [_behind(now, way.scores) for way in insurance.ways]
+    place = next((place for place, z in enumerate(behind) if z > REGRET), 0)
+    way, worse = insurance.ways[place].chosen, behind[place] > REGRET
+    far = f"{behind[place]:.2g} standard errors behind" if behind[place] > 0 else "not behind"
+    where = f"{far} update {way.step}, where {way.name} would begin"
+    why = f"held-out loss {fmean(now):.4g} at update {insurance.at}, {where}"
+    told = Evidence("insurance", way.name if worse else "kept", f"{why}; {REGRET:g} are the limit")
+    return way if worse else None, told
+
+
+def _behind(now: Sequence[float], before: Sequence[float]) -> float:
+    return next(one.z for one in rungs.standings({0: now, 1: before}) if one.arm == 0)
 
 
 def cancel(place: Path) -> None:

@@ -18,7 +18,7 @@ Tell = Callable[[Evidence], object]
 
 
 COURSE = ("warmup", "begin")
-BESIDE = ("arm", "step", "name", "gradients", "reused")
+BESIDE = ("arm", "step", "name", "gradients", "reused", "again")
 """What chosen.json holds besides settings."""
 
 
@@ -29,7 +29,8 @@ class Chosen:
     settings   of the recipe, by name
     schedule   {"warmup", "begin"} where it was free: level up to update `begin`, then a line to zero
     arm, step  whose state the run goes on from, and after how many updates; arm None: it begins at 0
-    gradients  gradient evaluations that the search took;   reused  those of them that the run keeps"""
+    gradients  gradient evaluations that the search took;   reused  those of them that the run keeps
+    again      whether the run has gone back once"""
 
     settings: Mapping[str, Any]
     schedule: Mapping[str, int] | None = None
@@ -38,6 +39,7 @@ class Chosen:
     name: str = ""
     gradients: float = 0.0
     reused: int = 0
+    again: bool = False
 
     def flat(self) -> dict[str, Any]:
         """As chosen.json holds it: the settings, and beside them what is no setting."""

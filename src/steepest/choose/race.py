@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -37,6 +37,7 @@ class Race:
     warmup  updates of the rise, where the schedule is free; None: the job has a schedule of its own
     asked   called before every update; may raise to stop
     late    whether the clock says to commit
+    slow    seconds of an update, in those of the default, by rule; empty where no clock counts
     spent   gradient evaluations, scores included"""
 
     job: Job
@@ -48,6 +49,7 @@ class Race:
     warmup: int | None
     asked: Callable[[], object]
     late: Callable[[], bool]
+    slow: Mapping[str, float] = field(default_factory=dict)
     spent: float = 0.0
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
     before: dict[int, dict[str, Any]] = field(default_factory=dict)  # results of the rung before
@@ -83,12 +85,14 @@ class Race:
         return ranked
 
     def between(self, arm: int) -> float:
-        """The rate that the scores of the latest rung point to on which the neighbours of an arm ran too."""
-        for rung in reversed(self.losses):
-            lr = rungs.peak(self.arms, arm, rung)
-            if lr != self.arms[arm].lr:
-                return lr
-        return self.arms[arm].lr
+        """The rate that the scores of the latest rung point to on which the neighbours of an arm ran too; an
+        earlier one may lower it alone, since high rates lead early."""
+        *earlier, latest = self.losses
+        lr = rungs.peak(self.arms, arm, latest)
+        for rung in reversed(earlier):
+            if lr == self.arms[arm].lr:
+                lr = min(lr, rungs.peak(self.arms, arm, rung))
+        return lr
 
     def start(self) -> float:
         """The loss before the first update: on the held-out examples, else of the default's first batches."""
@@ -109,11 +113,15 @@ class Race:
     def job_of(self, arm: int) -> Job:
         """The job of an arm."""
         one = self.arms[arm]
-        free = None if self.warmup is None else WarmUp(Constant(one.lr), self.warmup)
+        free = None if self.warmup is None else WarmUp(Constant(one.lr), self.fewer(arm, self.warmup))
         return self.job.having(one.settings(), free)
 
+    def fewer(self, arm: int, updates: int) -> int:
+        """The updates of an arm that take as long as so many of the default."""
+        return max(round(updates / self.slow.get(self.arms[arm].rule, 1.0)), min(updates, 1))
+
     def _ranked(self, arms: Sequence[int], end: int) -> list[Standing]:
-        found = {arm: self._expected(self.run(arm, end), arm) for arm in arms}
+        found = {arm: self._expected(self.run(arm, self.fewer(arm, end)), arm) for arm in arms}
         credit = {arm: self._credit(arm, end) for arm in arms}
         return rungs.standings(rungs.credited(found, credit, self.start()))
 
@@ -152,7 +160,7 @@ class Race:
         }
 
     def _thawed(self, arm: int, before: dict[str, Any] | None) -> Trial:
-        trial = self._trials[arm] = Trial(self.job_of(arm), self.plan.updates)
+        trial = self._trials[arm] = Trial(self.job_of(arm), self.fewer(arm, self.plan.updates))
         if before:
             trial.load(self.place(arm), before["step"])
         return trial
@@ -164,14 +172,17 @@ class Race:
         best = ranked[0]
         names = ", ".join(self.arms[arm].name for arm in sorted(going))
         loss, leads = self.loss(best.arm), self.arms[best.arm].name
-        why = f"after {end} updates each; held-out loss {loss:.4g} for {leads}"
+        long = f"the time of {end} updates of {self.arms[0].rule}" if self.slow else f"{end} updates"
+        why = f"after {long} each; {self.held.loss} {loss:.4g} for {leads}"
         rows = [self.row(one, one.arm in going) for one in ranked]
         return Evidence(
             f"rung {number}",
             names,
             f"{why}; {len(ranked)} arms on {self.held.examples or 'their own'} examples",
             rows,
-            seconds=sum(self.journal.took.get(f"arm-{one.arm}-{end}", 0.0) for one in ranked),
+            seconds=sum(
+                self.journal.took.get(f"arm-{one.arm}-{self.fewer(one.arm, end)}", 0.0) for one in ranked
+            ),
             gradients=round(sum(self._made(one.arm) + self.held.cost for one in ranked)),
             picture={
                 "kind": "curves",
@@ -189,7 +200,8 @@ class Race:
 
     def row(self, one: Standing, goes_on: bool) -> dict[str, Any]:
         """An arm as evidence shows it."""
-        row = {"arm": self.arms[one.arm].name, "loss": plain(self.loss(one.arm)), "counted": plain(one.loss)}
+        row: dict[str, Any] = {"arm": self.arms[one.arm].name, "updates": self.results[one.arm]["step"]}
+        row |= {"loss": plain(self.loss(one.arm)), "counted": plain(one.loss)}
         behind = {"behind": plain(one.behind), "error": plain(one.error)}
         return row | behind | {"kept": goes_on, "dead": self.results[one.arm]["dead"]}
 

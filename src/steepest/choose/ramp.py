@@ -36,7 +36,8 @@ def ramp(job: Job, arm: Arm, steps: int, asked: Callable[[], object]) -> dict[st
     growth = max(GROWTH, (most / begin) ** (1 / steps))
     found, spent = _once(job, arm, begin, growth, most, asked)
     if found.diverged and not found.fell:
-        found, more = _once(job, arm, begin * LOWER, growth, begin, asked)
+        lower, more = _once(job, arm, begin * LOWER, growth, begin, asked)
+        found = lower if lower.diverged else found  # else the edge lies where it was seen, above these rates
         spent += more
     return asdict(found) | {"gradients": round(spent)}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steepest.choose.arms import Arm, alike
-from steepest.choose.constants import CLEARLY_WORSE, HALFWAY, NEARLY, SEED_NOISE, TIE, TREND, WORSE
+from steepest.choose.constants import ALIKE, CLEARLY_WORSE, HALFWAY, NEARLY, SEED_NOISE, TIE, TREND, WORSE
 from steepest.choose.plan import going_on
 
 
@@ -69,10 +69,20 @@ def survivors(ranked: Sequence[Standing], protected: Sequence[int], start: float
     return list(dict.fromkeys([kept[0], *protected, *kept[1:]]))[: max(most, 1 + len(protected))]
 
 
-def winner(ranked: Sequence[Standing], default: int, start: float) -> int:
+def winner(arms: Sequence[Arm], ranked: Sequence[Standing], default: int, start: float) -> int:
     """The best arm; the default where it cannot be told from it, or where nothing has been learnt yet."""
     tied = any(one.arm == default and one.z <= TIE for one in ranked)
-    return default if tied or start <= ranked[0].loss else ranked[0].arm
+    return default if tied or start <= ranked[0].loss else _inner(arms, ranked)
+
+
+def _inner(arms: Sequence[Arm], ranked: Sequence[Standing]) -> int:
+    """The best arm, or, where it is the highest rate of its rule, a lower one that is as good: what lies
+    beyond was not seen, and a rate that is too high costs more than one that is too low."""
+    best = arms[ranked[0].arm]
+    own = [one for one in ranked if alike(arms[one.arm], best)]
+    if any(arms[one.arm].lr > best.lr for one in own):
+        return ranked[0].arm
+    return min((one.arm for one in own if one.z <= ALIKE), key=lambda arm: arms[arm].lr)
 
 
 def peak(arms: Sequence[Arm], best: int, losses: Mapping[int, float]) -> float:

@@ -36,6 +36,11 @@ class Held:
     cost: float
     why: str = ""
 
+    @property
+    def loss(self) -> str:
+        """What the mean of a score is called."""
+        return "held-out loss" if self.batches else "loss on training batches"
+
 
 def held_out(job: Job, allowed: float, scores: int) -> Held:
     """Examples for so many scores that together may cost `allowed` gradient evaluations."""

@@ -7,12 +7,13 @@ measured lies in <run>/search/ before it is used, so that a search that was kill
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from safetensors.torch import load, save
 
-from steepest.choose import constants, ramp, rungs
+from steepest.choose import constants, pace, ramp, rungs
 from steepest.choose.arms import Arm, candidates, default, families
 from steepest.choose.critical_batch import choose_batch
 from steepest.choose.follow import clip, finished, settled
@@ -38,6 +39,9 @@ RACED = {"rule", "lr"}
 
 WATCHED = {"clip_norm", "stop"}
 """Settings that a few updates of the default tell."""
+
+LEAST = 1 + math.ceil(constants.FEWEST_STEPS * (1 + constants.FORWARD))
+"""Updates of the shortest search: a look at the start and one range test."""
 
 _NO_ROOM = "memory ran out beside the copies of the network that a search needs"
 
@@ -87,11 +91,12 @@ def _machine(search: Search) -> None:
 
 def _batch(search: Search) -> None:
     updates, before = search.updates(), search.job.recipe.batch_size
-    if updates is None or updates < constants.SHORT:
-        search.tell(unmeasured("batch_size", before, _too_short(updates)))
+    why = _too_short(search, updates)
+    if why or updates is None:
+        search.tell(unmeasured("batch_size", before, why))
         return
-    seconds = search.allowed.seconds
-    found = search.journal.once("batch", lambda: choose_batch(search.job, updates, seconds).to_json())
+    seconds, part = search.allowed.seconds, search.most / constants.LARGEST_SHARE
+    found = search.journal.once("batch", lambda: choose_batch(search.job, updates, seconds, part).to_json())
     evidence = Evidence.from_json(found)
     search.tell(evidence)
     search.job = search.job.having({"batch_size": evidence.decided})
@@ -103,7 +108,7 @@ def _descent(search: Search) -> Chosen:
     """Rule, rate, schedule and what follows from them."""
     updates = search.updates()
     needed = bool(search.open & (RACED | WATCHED))
-    why = _too_short(updates) or (readable_again(search.job) if needed else "")
+    why = _too_short(search, updates) or (readable_again(search.job) if needed else "")
     if why or not needed or updates is None:
         return finished(search, _untried(search, why), updates, None)
     beside = search.gradients
@@ -160,7 +165,7 @@ def _without_race(search: Search, drawn: Plan) -> Chosen:
 def _bounded(search: Search, drawn: Plan, arm: Arm) -> Arm:
     found = _edge(search, arm, drawn.ramp)
     lr = min(arm.lr, found / constants.CAUTIOUS) if "lr" in search.open else arm.lr
-    few = f"{drawn.updates} updates are too few for a race: "
+    few = f"{100 * search.most:.3g} % of {drawn.updates} updates are too few for a race: "
     if "rule" in search.open:
         search.tell(unmeasured("rule", arm.rule, few + "the default"))
     if "lr" in search.open:
@@ -175,7 +180,8 @@ def _raced(search: Search, drawn: Plan, first: list[Arm]) -> Chosen:
     edges = {one: _edge(search, arm, drawn.ramp) for one, arm in _tested(first).items()} if free_rate else {}
     bounds = [(arm, edges.get(rule_of_edge(arm), math.inf)) for arm in first]
     most = max(drawn.arms - constants.CLIMBS, constants.ARMS[0]) if free_rate else drawn.arms
-    race = _race(search, drawn, candidates(control, bounds, free_rate, most), drawn.scores)
+    slow = _slowness(search, first)
+    race = _race(search, drawn, candidates(control, bounds, free_rate, most), drawn.scores, slow)
     if race.held.why:
         search.told(Evidence("held_out", "training batches", race.held.why))
     if "clip_norm" in search.open:  # the default arm goes first, the others are clipped from their start
@@ -186,9 +192,21 @@ def _raced(search: Search, drawn: Plan, first: list[Arm]) -> Chosen:
     if not ranked[0].loss < race.start():
         search.gradients += race.spent
         return _hopeless(search, drawn, control)
-    index = rungs.winner(ranked, 0, race.start())
+    index = rungs.winner(race.arms, ranked, 0, race.start())
     arm = settled(search, race, ranked, index)
-    return finished(search, arm, drawn.updates, race, index)
+    return finished(search, arm, race.fewer(index, drawn.updates), race, index)
+
+
+def _slowness(search: Search, first: list[Arm]) -> dict[str, float]:
+    """How long updates of other rules take, where the budget is in seconds."""
+    if search.allowed.seconds is None or len(first) == 1:
+        return {}
+    evidence = Evidence.from_json(
+        search.journal.once("slowness", lambda: pace.slowness(search.job, first).to_json())
+    )
+    search.told(replace(evidence, seconds=search.journal.took["slowness"]))
+    search.gradients += evidence.gradients
+    return evidence.decided
 
 
 def _tested(first: list[Arm]) -> dict[str, Arm]:
@@ -201,7 +219,9 @@ def rule_of_edge(arm: Arm) -> str:
     return "adamw" if arm.rule == "muonmatched" else arm.rule
 
 
-def _race(search: Search, drawn: Plan, arms: list[Arm], scores: float) -> Race:
+def _race(
+    search: Search, drawn: Plan, arms: list[Arm], scores: float, slow: Mapping[str, float] | None = None
+) -> Race:
     warmup = None
     if "schedule" in search.open:
         asked = budget.parse(search.job.recipe.warmup).steps(search.job.source.per_epoch)
@@ -209,7 +229,9 @@ def _race(search: Search, drawn: Plan, arms: list[Arm], scores: float) -> Race:
     how = search.journal.once(HELD, lambda: {"allowed": scores, "scores": drawn.times})
     held = held_out(search.job, **how)
     climbs = "lr" in search.open
-    return Race(search.job, search.journal, drawn, held, arms, climbs, warmup, search.asked, search.late)
+    return Race(
+        search.job, search.journal, drawn, held, arms, climbs, warmup, search.asked, search.late, slow or {}
+    )
 
 
 def _edge(search: Search, arm: Arm, steps: int) -> float:
@@ -232,14 +254,17 @@ def _edge(search: Search, arm: Arm, steps: int) -> float:
 
 def _hopeless(search: Search, drawn: Plan, control: Arm) -> Chosen:
     why = f"no arm got below the loss it began with in {drawn.rungs[-1]} updates, so that the default stays"
-    for setting in sorted(search.open & RACED):
-        search.tell(unmeasured(setting, getattr(control, setting), why))
+    for setting in sorted(search.open & (RACED | WATCHED) - search.settings.keys()):
+        stays = getattr(control if setting in RACED else search.job.recipe, setting)
+        search.tell(unmeasured(setting, stays, why))
     return finished(search, control, drawn.updates, None)
 
 
-def _too_short(updates: int | None) -> str:
+def _too_short(search: Search, updates: int | None) -> str:
     if updates is None:
         return "the length of an epoch is not known before it has been read"
     if updates < constants.SHORT:
         return f"a budget of {updates} updates is too small to measure anything ({constants.SHORT})"
+    if search.most * updates < LEAST:
+        return f"a search of {search.most * updates:.0f} updates is too short to measure anything ({LEAST})"
     return ""

@@ -24,18 +24,19 @@ def stopping(job: Job, race: Race, arm: int, updates: int) -> Evidence:
     planned = updates // every if every else 0
     patience = job.asked.patience or max(PATIENCE, math.ceil(PATIENT * planned))
     gain, why = _gain(job, race, arm)
-    why = f"{patience} of {planned} evaluations without a gain of {gain:.2g} lower the rate; {why}"
+    least = f"a gain of {gain:.2g}" if gain else "any gain"
+    why = f"{patience} of {planned} evaluations without {least} lower the rate; {why}"
     return Evidence("stop", {"patience": patience, "min_delta": gain}, why)
 
 
 def _gain(job: Job, race: Race, arm: int) -> tuple[float, str]:
     rows, before = job.prepared.sizes.get("val"), race.before.get(arm)
     if job.recipe.monitor != "val/loss" or not race.held.batches or before is None or not rows:
-        return 0.0, "any gain counts, as no noise was measured"
+        return 0.0, "no noise was measured"
     now = np.asarray(race.results[arm]["scores"])
     apart = now - np.asarray(before["scores"])
     if len(apart) < 2 or not np.isfinite(apart).all():
-        return 0.0, "any gain counts, as no noise was measured"
+        return 0.0, "no noise was measured"
     error = float(np.std(apart, ddof=1)) / math.sqrt(rows)
     why = f"{GAIN:g} standard errors of a difference of losses on {rows} rows, at most {SMALL:g} of the loss"
     return min(GAIN * error, SMALL * abs(float(now.mean()))), why

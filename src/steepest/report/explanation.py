@@ -34,7 +34,7 @@ def _opening(records: Records) -> str:
     time = f" and {duration(seconds)}" if seconds and length else ""
     first = f"{records.name}: {verdict.status(records)}{length}{time}. {verdict.headline(records)}"
     asked = [name for name in AUTOMATIC if records.recipe.get(name) == "auto"]
-    left = f"Left open, to be measured: {', '.join(asked)}." if asked else ""
+    left = f"Left to measurement: {', '.join(asked)}." if asked else ""
     chosen = "Choices that were made by measurement or by rule:" if records.evidence else ""
     none = "" if records.evidence else "No automatic choice is on record."
     return "\n".join(_wrapped(line) for line in (first, left, chosen, none) if line)

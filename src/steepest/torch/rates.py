@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -110,7 +111,9 @@ def find_rate(
     began = time.perf_counter()
     with _undisturbed(plain, batches):
         test = _Test(plain, _of_batch(loss) if compute is None else compute, batches, rule, clip_norm)
-        found = edge(test, start=start, growth=growth, most=most)
+        with warnings.catch_warnings():  # rates that no person has typed
+            warnings.filterwarnings("ignore", ".*Did you mean", UserWarning)
+            found = edge(test, start=start, growth=growth, most=most)
     _judge(found, start, most)
     return FoundRate(found, test.copy.name, test.updates, time.perf_counter() - began)
 
@@ -161,6 +164,11 @@ class _Test:
             )
         if not any(g is not None for g in reached):
             raise UserError("The loss does not depend on any weight of the model that is trained.")
+        if not any(g.any() for g in reached if g is not None):
+            raise UserError(
+                "The gradient of the loss is zero at every weight, so that no rate moves any. Look for "
+                "units that are all off, outputs that do not depend on inputs, and a loss that is constant."
+            )
 
 
 def _check(

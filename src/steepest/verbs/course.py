@@ -82,7 +82,7 @@ def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False) -> 
         with steps:
             if reopen:
                 steps.reopen()
-            goes_back = descend_insured(job, open_job, steps, folder, tell)
+            again = descend_insured(job, open_job, steps, folder, tell)
     except Interrupted as stopped:
         _leave(folder, job, steps, console)
         return _stopped(stopped, folder, job)
@@ -95,8 +95,8 @@ def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False) -> 
             f"Nothing was learnt: {steps.result()['why']}. Look for bad values in the data, lower lr, or "
             "scale the inputs."
         )
-    if goes_back:
-        go_back(open_job, folder)
+    if again is not None:
+        go_back(again, folder)
         return run(folder, open_job, console)
     result = outcome.finish(job, steps, folder)
     _show_end(folder, result, console)
@@ -173,7 +173,9 @@ def _leave(folder: Folder, job: Job, steps: Loop, console: Console) -> None:
 
 
 def _show_end(folder: Folder, result: Mapping[str, Any], console: Console) -> None:
-    console.print(f"{result['why']}; best at step {result['best_step']}", highlight=False, soft_wrap=True)
+    best = result["best_step"]
+    where = "nothing was evaluated" if best is None else f"best at step {best}"
+    console.print(f"{result['why']}; {where}", highlight=False, soft_wrap=True)
     tested = {name: value for name, value in result["metrics"].items() if name.startswith("test/")}
     console.print(
         "  ".join(f"{name} {value:.4g}" for name, value in tested.items()), style="bold", highlight=False

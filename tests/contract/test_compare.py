@@ -104,6 +104,19 @@ def test_a_rate_that_is_left_open_is_measured_on_a_seed_of_its_own():
     assert choice.gradients == 12 * len(choice.candidates)
 
 
+def test_what_a_run_spends_on_its_own_search_counts():
+    """It searches within its budget, so that it makes fewer steps; on the clock they are as many."""
+    rows = draw.normal(size=(600, 4)).astype(np.float32)
+    two = {"found": {"rule": "adamw", "lr": "auto"}, "given": {"rule": "adamw", "lr": 1e-3}}
+    settings = QUICK | {"budget": "400 steps", "evaluate_every": "100 steps"}
+    found = st.compare((rows, rows[:, 0] * 2), two, seeds=1, **settings)
+    own, other = found.results
+    assert found.run("found", 0).steps < 400
+    assert own.spent["steps"] == own.at[-1] == other.spent["steps"] == other.at[-1] == 400
+    assert own.lr == found.run("found", 0).chosen["lr"]
+    assert found.verdict.standings[0].lr is not None
+
+
 def test_a_network_of_ones_own_starts_every_run_as_it_was_given():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))

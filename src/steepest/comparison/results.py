@@ -27,7 +27,7 @@ DONE = ("finished", "failed")
 class Result:
     """One run.   value   the metric that is judged, of the weights that the run ships; None where it failed
     at, values      the same metric at each evaluation, over what is equal
-    spent           steps, seconds and gradient evaluations, all of the run
+    spent           steps, seconds and gradient evaluations, all of the run and of its search
     metrics         all others at the end, test/… among them"""
 
     strategy: str
@@ -62,7 +62,10 @@ def read(plan: Plan, strategy: str, seed: int, folder: Path) -> Result:
     at, values = _curve(folder, column, recipe.monitor)
     value = run.metrics.get(recipe.monitor, math.nan)
     good = run.status == "finished" and math.isfinite(value)
-    lr = recipe.lr
+    chosen = run.chosen
+    lost = math.ceil(chosen.get("gradients", 0) - chosen.get("reused", 0))  # by a search, and not given back
+    lr = chosen.get("lr") if recipe.lr == "auto" else recipe.lr
+    each = cost if plan.equal == "gradients" else 1.0
     return Result(
         strategy=strategy,
         seed=seed,
@@ -70,9 +73,13 @@ def read(plan: Plan, strategy: str, seed: int, folder: Path) -> Result:
         status=run.status,
         why=str(told.get("why", "")),
         value=value if good else None,
-        at=[x * cost for x in at] if plan.equal == "gradients" else at,
+        at=[(x + lost) * each for x in at] if column == "step" else [x * each for x in at],
         values=values,
-        spent={"steps": run.steps, "seconds": told.get("seconds", 0.0), "gradients": run.steps * cost},
+        spent={
+            "steps": run.steps + lost,
+            "seconds": told.get("seconds", 0.0),
+            "gradients": (run.steps + lost) * cost,
+        },
         metrics={name: number for name, number in run.metrics.items() if math.isfinite(number)},
         lr=lr if isinstance(lr, float) else None,
     )

@@ -18,7 +18,8 @@ from steepest.statistics import time_to
 class Standing:
     """One strategy by itself.   mean, spread   of the metric that is judged, over the seeds that have one
     failed    runs that ended without a number;   reached   runs that came to the target and held it
-    lr        the rate of its runs;   spent   means of steps, seconds and gradient evaluations
+    lr        the rate of its runs, the median where each has measured its own
+    spent     means of steps, seconds and gradient evaluations, searches included
     metrics   means of all that was measured at the end, test/… among it"""
 
     strategy: str
@@ -138,9 +139,10 @@ def _standing(
     values = [one.value for one in held if one.value is not None]
     good = [one.metrics for one in held if not one.failed]
     kinds = dict.fromkeys(kind for metrics in good for kind in metrics)
+    rates = [one.lr for one in held if one.lr is not None]
     return Standing(
         strategy=name,
-        lr=held[0].lr if held else None,
+        lr=median(rates) if rates else None,
         runs=len(held),
         failed=sum(one.failed for one in held),
         mean=fmean(values) if values else math.nan,

@@ -25,6 +25,7 @@ from benchmarks.suite.clock import Watch
 from benchmarks.suite.methods import METHODS as OPPONENTS
 from benchmarks.suite.methods import Config, Method
 from benchmarks.suite.workloads import Task
+from steepest.choose.constants import FORWARD
 from steepest.choose.optuna_search import search
 from steepest.data.order import parts
 from steepest.evidence import Evidence
@@ -36,8 +37,11 @@ from steepest.train.guard import Diverged
 from steepest.train.job import build
 from steepest.train.session import Loop
 
-AUTO: Config = dict.fromkeys(("rule", "lr", "schedule", "weight_decay", "clip_norm"), "auto")
+AUTO: Config = dict.fromkeys(("rule", "lr", "schedule", "weight_decay", "clip_norm", "stop"), "auto")
 """What is measured; the batch is the workload's, as it is for all methods."""
+
+LOOKS = 0.03
+"""Share of the budget for evaluations of fit's own, where it is to find out which weights to ship."""
 
 RATE: Config = {"rule": "adamw", "lr": "auto", "schedule": "linear", "weight_decay": 0.0}
 """The rate alone. Without decay, so that it does not matter which weights would be spared from it."""
@@ -76,16 +80,25 @@ class Batches:
 class Counted:
     """Tells a watch of every update of `fit`, and with the first one of what was spent before it.
 
-    place  of the run, whose search has left there what it took;   spent  what else came before"""
+    place  of the run, whose search has left there what it took;   spent  what else came before
+    each   cost of an evaluation of fit's own;   owed  what these have cost and is not on the clock yet"""
 
     watch: Watch
     model: nn.Module
     place: Path
     spent: int = 0
+    each: float = 0.0
+    owed: float = 0.0
     loss: float = math.nan
 
+    def looked(self, steps: Loop, row: Mapping[str, Any]) -> None:
+        """Fit has evaluated."""
+        self.owed += self.each
+
     def __call__(self, steps: Loop) -> None:
-        cost, now = 1, steps.loss()
+        whole, now = int(self.owed), steps.loss()
+        self.owed -= whole
+        cost = 1 + whole
         if not self.watch.evaluations:
             cost += self.spent + math.ceil(steepest.Run(self.place).chosen.get("gradients", 0))
         if math.isfinite(now):  # what is not finite was kept from the weights
@@ -95,26 +108,36 @@ class Counted:
             steps.stop("the suite's budget is used up, or the loss is a hundred times the first")
 
 
-def settings_of(task: Task, budget: int, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `fit`. The suite validates, so fit does so at the end alone."""
-    whole = f"{budget} steps"
-    usual = {"budget": whole, "evaluate_every": whole, "num_threads": 1}
-    return task.for_fit() | {"data": Batches(task)} | usual | dict(settings)
+def look(task: Task) -> float:
+    """Gradient evaluations of one look at the validation part."""
+    return FORWARD * len(task.validation[0]) / task.batch_size
 
 
-def fitted(task: Task, budget: int, watch: Watch, settings: Mapping[str, Any], spent: int = 0) -> Config:
+def settings_of(task: Task, budget: int, settings: Mapping[str, Any], looks: int = 1) -> dict[str, Any]:
+    """The arguments of `fit`, which evaluates `looks` times. One is at the end and tells nothing: the suite
+    validates."""
+    updates = budget - (math.ceil(looks * look(task)) if looks > 1 else 0)
+    usual = {"budget": f"{updates} steps", "evaluate_every": f"{-(-updates // looks)} steps"}
+    return task.for_fit() | {"data": Batches(task), "num_threads": 1} | usual | dict(settings)
+
+
+def fitted(
+    task: Task, budget: int, watch: Watch, settings: Mapping[str, Any], spent: int = 0, looks: int = 1
+) -> Config:
     """One call of `fit`, silent, in a folder that is gone afterwards; what was asked and what was chosen."""
     with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-        place, given = Path(folder) / "run", settings_of(task, budget, settings)
-        counted = Counted(watch, given["model"], place, spent)
+        place, given = Path(folder) / "run", settings_of(task, budget, settings, looks)
+        counted = Counted(watch, given["model"], place, spent, look(task) if looks > 1 else 0.0)
         try:
-            steepest.fit(given.pop("data"), out=place, on_step=counted, **given)
+            hooks: Config = {"on_step": counted, "on_evaluation": counted.looked}
+            steepest.fit(given.pop("data"), out=place, **hooks, **given)
         except Diverged:
             watch.diverged = True
         run = steepest.Run(place)
         found = {"asked": dict(settings), "chosen": run.chosen, "evidence": told(run.evidence)}
     if not watch.diverged and watch.evaluations < watch.budget:
-        watch.finish(given["model"])
+        watch.evaluations += math.ceil(counted.owed)
+        watch.finish(given["model"])  # the weights that fit ships
     return found
 
 
@@ -127,9 +150,14 @@ def told(evidence: list[Evidence]) -> list[dict[str, Any]]:
     ]
 
 
+def affordable(task: Task, budget: int) -> int:
+    """How many looks LOOKS of a budget pays for."""
+    return max(int(LOOKS * budget / look(task)), 1)
+
+
 def auto(task: Task, budget: int, seed: int, watch: Watch) -> Config:
-    """Everything measured, within the budget."""
-    return fitted(task, budget, watch, AUTO)
+    """Everything measured, within the budget; the weights of the best evaluation."""
+    return fitted(task, budget, watch, AUTO, looks=affordable(task, budget))
 
 
 def auto_rate(task: Task, budget: int, seed: int, watch: Watch) -> Config:
@@ -145,7 +173,7 @@ def by_optuna(share: float, task: Task, budget: int, seed: int, watch: Watch) ->
         job = build(Recipe.of(written), given)
         chosen = search(job, Folder(folder), round(share * budget), evidence.append)
     spent = math.ceil(chosen.gradients)
-    found = fitted(task, budget - spent, watch, chosen.settings, spent)
+    found = fitted(task, budget - spent, watch, chosen.settings, spent, affordable(task, budget))
     return found | {"asked": SEARCHED, "chosen": dict(chosen.settings), "evidence": told(evidence)}
 
 

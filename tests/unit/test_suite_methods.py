@@ -87,7 +87,25 @@ def test_a_run_that_goes_back_to_the_default_spends_no_more(monkeypatch: pytest.
     watch, config = ran("auto", 500)
     assert len(asked) == 1, "the default won: choose another task"
     assert config["chosen"]["arm"] == 0
-    assert watch.evaluations == watch.curve[-1][0] == 500
+    assert 490 < watch.evaluations == watch.curve[-1][0] <= 500
+
+
+def test_what_fit_ships_counts_and_its_evaluations_are_on_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rate that is too high, so that the last weights are not the best ones."""
+    evaluations: list[float] = []
+    looked = ours.Counted.looked
+
+    def noted(self: ours.Counted, steps: Any, row: Any) -> None:
+        evaluations.append(row["val/loss"])
+        looked(self, steps, row)
+
+    monkeypatch.setattr(ours.Counted, "looked", noted)
+    watch, settings = Watch(tiny(200), 200), {"rule": "sgd", "lr": 1.0, "schedule": "constant"}
+    fitted(watch.task, 200, watch, settings, looks=5)
+    assert len(evaluations) == 5
+    assert watch.evaluations == 200
+    assert watch.curve[-1][2] == pytest.approx(min(evaluations), rel=1e-5)
+    assert min(evaluations) < evaluations[-1]
 
 
 def test_fit_at_a_given_rate_is_the_point_of_the_grid() -> None:

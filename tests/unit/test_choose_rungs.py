@@ -179,6 +179,14 @@ def test_more_updates_hold_more_arms() -> None:
     assert [plan(updates).arms for updates in (100, 300, 1000, 10_000)] == [0, 3, 8, 8]
 
 
+def test_scores_that_cost_more_than_their_share_leave_fewer_arms() -> None:
+    """Batch norms are measured anew for each, which a short budget feels."""
+    cheap, dear = plan(432), plan(432, score=3.0)
+    assert 0 < dear.arms < cheap.arms
+    running, steps = dear.arms * dear.rungs[0], going_on(dear.arms) * (dear.rungs[1] - dear.rungs[0])
+    assert running + steps + dear.times * 3.0 + dear.ramp * 4 / 3 <= LARGEST_SHARE * 432
+
+
 def test_a_smaller_share_shrinks_all_stages() -> None:
     usual, small = plan(10_000), plan(10_000, 0.1)
     assert small.ramp == round(0.4 * usual.ramp)

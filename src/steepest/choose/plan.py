@@ -41,24 +41,35 @@ class Plan:
     @property
     def times(self) -> int:
         """Scores that will be taken at most, the one of the start among them."""
-        return 1 + sum(running for running, _ in _stages(self.arms, self.rungs))
+        return _times(self.arms, self.rungs)
 
 
-def plan(updates: int, most: float = LARGEST_SHARE, ramps: int = 1, beside: float = 0.0) -> Plan:
+def plan(
+    updates: int, most: float = LARGEST_SHARE, ramps: int = 1, beside: float = 0.0, score: float = 0.0
+) -> Plan:
     """The plan for a budget.
 
     most   the share of it that a search may take;   ramps  range tests that it will make
-    beside gradient evaluations that come out of that share too: what was spent, the run's own evaluations"""
+    beside gradient evaluations that come out of that share too: what was spent, the run's own evaluations
+    score  gradient evaluations that one score costs at least"""
     part = most / LARGEST_SHARE
     ramp = max(round(part * EDGE_SHARE * updates), FEWEST_STEPS)
     rungs = tuple(
         max(round(part * share * updates), least) for share, least in zip(RUNGS, FEWEST_UPDATES, strict=True)
     )
     scores = part * SCORES_SHARE * updates
-    left = (most - part * SANITY_SHARE) * updates - scores - ramps * ramp * (1 + FORWARD)
+    left = (most - part * SANITY_SHARE) * updates - ramps * ramp * (1 + FORWARD)
     left -= max(beside - rungs[-1], 0)  # what the winner has trained is kept, and pays for as much
-    arms = max((n for n in range(ARMS[0], ARMS[1] + 1) if _cost(n, rungs) <= left), default=0)
+
+    def cost(arms: int) -> float:
+        return _cost(arms, rungs) + max(scores, _times(arms, rungs) * score)
+
+    arms = max((n for n in range(ARMS[0], ARMS[1] + 1) if cost(n) <= left), default=0)
     return Plan(updates, ramp, scores, arms, rungs if arms else ())
+
+
+def _times(arms: int, rungs: tuple[int, ...]) -> int:
+    return 1 + sum(running for running, _ in _stages(arms, rungs))
 
 
 def _cost(arms: int, rungs: tuple[int, ...]) -> int:

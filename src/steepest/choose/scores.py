@@ -56,8 +56,16 @@ def held_out(job: Job, allowed: float, scores: int) -> Held:
     source = batches(job.prepared.val, at_once, seed=job.recipe.seed)
     taken = tuple(window[0] for window in islice(source.once(), -(-wanted // at_once)))
     examples = sum(count(batch) for batch in taken)
-    renewed = STATISTICS if _has_norms(job.model) else 0
-    return Held(taken, examples, (examples / size + renewed) * FORWARD)
+    return Held(taken, examples, _cost(job, examples))
+
+
+def least(job: Job) -> float:
+    """Gradient evaluations that a score costs at least: of the fewest examples that say anything."""
+    return _cost(job, SCORED[0])
+
+
+def _cost(job: Job, examples: int) -> float:
+    return (examples / _batch(job) + _renewed(job.model)) * FORWARD
 
 
 def score(trial: Trial, held: Held) -> list[float]:

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from steepest.choose.arms import Arm, beyond, candidates, default, lowest, protected
-from steepest.choose.constants import LARGEST_SHARE
-from steepest.choose.plan import going_on, plan
+from steepest.choose.constants import ARMS, LARGEST_SHARE, LONGER, REMEMBERED, TAU
+from steepest.choose.decay import weight_decay
+from steepest.choose.plan import Plan, going_on, plan
 from steepest.choose.rungs import credited, expected, peak, standings, survivors, winner
 from steepest.recipe import Recipe
+from steepest.rules import AdamW
 
 draw = np.random.default_rng(0)
 HARD = np.abs(draw.normal(size=400)) + 0.5
@@ -32,19 +34,19 @@ def test_pairing_tells_arms_apart_that_means_do_not() -> None:
 
 def test_what_cannot_be_told_apart_goes_on() -> None:
     ranked = standings(scored(1.0, 1.0001, 1.0002, 1.5, 2.0))
-    assert set(survivors(ranked, [0], 3.0)) >= {0, 1, 2}
-    assert not {3, 4} & set(survivors(ranked, [0], 3.0))
+    assert set(survivors(ranked, [0], 3.0, 4)) >= {0, 1, 2}
+    assert not {3, 4} & set(survivors(ranked, [0], 3.0, 4))
 
 
 def test_the_default_always_goes_on() -> None:
     ranked = standings(scored(2.0, 1.0, 1.0001, 1.0002, 1.0003))
-    assert 0 in survivors(ranked, [0], 3.0)
-    assert ranked[0].arm in survivors(ranked, [0], 3.0)
+    assert 0 in survivors(ranked, [0], 3.0, 4)
+    assert ranked[0].arm in survivors(ranked, [0], 3.0, 4)
 
 
 def test_at_most_half_go_on() -> None:
     ranked = standings(scored(*np.linspace(1, 1.001, 8)))
-    assert len(survivors(ranked, [0], 3.0)) == 4
+    assert len(survivors(ranked, [0], 3.0, 4)) == 4
 
 
 def test_the_lower_rate_and_the_best_of_another_rule_go_on() -> None:
@@ -52,7 +54,7 @@ def test_the_lower_rate_and_the_best_of_another_rule_go_on() -> None:
     assert protected(arms, [3, 2, 4, 1, 0]) == [0, 2, 1]
     assert protected(arms, [1, 0, 4, 2, 3]) == [0, 4]
     ranked = standings(scored(3.0, 2.5, 1.1, 1.0, 2.9))
-    assert survivors(ranked, [0, 2, 1], 3.0)[:4] == [3, 0, 2, 1]
+    assert survivors(ranked, [0, 2, 1], 3.0, 4)[:4] == [3, 0, 2, 1]
 
 
 def test_an_arm_is_expected_to_go_on_as_it_came() -> None:
@@ -70,7 +72,7 @@ def test_a_dead_arm_is_last_and_out() -> None:
     scores = scored(1.0, 1.1) | {2: [math.inf]}
     ranked = standings(scores)
     assert ranked[-1].arm == 2
-    assert 2 not in survivors(ranked, [0], 3.0)
+    assert 2 not in survivors(ranked, [0], 3.0, 4)
     assert standings({0: [math.inf], 1: [math.inf]})[0].loss == math.inf
 
 
@@ -162,32 +164,57 @@ def test_a_free_rule_brings_several_families() -> None:
 # --- what it costs ---
 
 
-@pytest.mark.parametrize("ramps", [0, 1, 2])
-@pytest.mark.parametrize("updates", [200, 300, 400, 500, 999, 3000, 20_000])
-def test_the_dearest_search_keeps_to_its_share(updates: int, ramps: int) -> None:
-    """All stages as planned, every arm that may go on going on, and nothing given back."""
-    drawn = plan(updates, ramps=ramps)
+def dearest(drawn: Plan) -> int:
+    """Updates of all arms where every one that may go on does, less those of the winner, which are kept."""
     running, steps, before = drawn.arms, 0, 0
     for end in drawn.rungs:
         steps += running * (end - before)
-        running, before = going_on(running), end
+        running, before = going_on(running, drawn.rules), end
+    return steps - max(drawn.rungs, default=0)
+
+
+@pytest.mark.parametrize("rules", [1, 2])
+@pytest.mark.parametrize("ramps", [0, 1, 2])
+@pytest.mark.parametrize("updates", [200, 300, 400, 500, 999, 3000, 20_000])
+def test_the_dearest_search_keeps_to_its_share(updates: int, ramps: int, rules: int) -> None:
+    """All stages as planned."""
+    drawn = plan(updates, ramps=ramps, rules=rules)
     sanity = 21 if updates >= 2000 else 1
-    assert (steps + ramps * 4 / 3 * drawn.ramp + drawn.scores + sanity) / updates <= LARGEST_SHARE
+    spent = dearest(drawn) + ramps * 4 / 3 * drawn.ramp + drawn.scores + sanity
+    assert spent / updates <= LARGEST_SHARE
+
+
+def test_the_rates_of_one_rule_race_for_longer() -> None:
+    """For as long as that leaves arms to look around with."""
+    assert plan(2000, rules=1).rungs == tuple(LONGER * end for end in plan(2000, rules=2).rungs)
+    assert plan(2000, rules=1).arms > ARMS[0] + 1
+    assert plan(210, rules=1).rungs == plan(210, rules=2).rungs
 
 
 def test_more_updates_hold_more_arms() -> None:
-    assert [plan(updates).arms for updates in (100, 300, 1000, 10_000)] == [0, 3, 8, 8]
+    assert [plan(updates).arms for updates in (100, 200, 1000, 10_000)] == [0, 3, 8, 8]
 
 
 def test_scores_that_cost_more_than_their_share_leave_fewer_arms() -> None:
     """Batch norms are measured anew for each, which a short budget feels."""
     cheap, dear = plan(432), plan(432, score=3.0)
     assert 0 < dear.arms < cheap.arms
-    running, steps = dear.arms * dear.rungs[0], going_on(dear.arms) * (dear.rungs[1] - dear.rungs[0])
-    assert running + steps + dear.times * 3.0 + dear.ramp * 4 / 3 <= LARGEST_SHARE * 432
+    assert dearest(dear) + dear.times * 3.0 + dear.ramp * 4 / 3 <= LARGEST_SHARE * 432
 
 
 def test_a_smaller_share_shrinks_all_stages() -> None:
     usual, small = plan(10_000), plan(10_000, 0.1)
     assert small.ramp == round(0.4 * usual.ramp)
     assert small.rungs == tuple(round(0.4 * end) for end in usual.rungs)
+
+
+# --- what follows ---
+
+
+def test_weights_are_remembered_for_a_share_of_the_run_and_a_few_epochs_at_most() -> None:
+    lr, updates = 0.01, 10_000
+    short, long = (weight_decay(AdamW(), lr, updates, epochs) for epochs in (4.0, 100.0))
+    assert 1 / (lr * short.decided) == pytest.approx(TAU * updates)
+    assert 1 / (lr * long.decided) == pytest.approx(REMEMBERED * updates / 100)
+    assert "epochs" in long.why
+    assert "epochs" not in short.why

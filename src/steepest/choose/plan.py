@@ -13,6 +13,7 @@ from steepest.choose.constants import (
     FORWARD,
     KEPT,
     LARGEST_SHARE,
+    LONGER,
     RUNGS,
     SANITY_SHARE,
     SCORES_SHARE,
@@ -25,13 +26,15 @@ class Plan:
     """The stages of a search, in updates.
 
     updates  what the whole budget holds;   ramp  each range test;   scores  what all scores may cost
-    arms     how many race at most;   rungs  where each rung ends, none where the budget is too short"""
+    arms     how many race at most;   rungs  where each rung ends, none where the budget is too short
+    rules    between how many rules the race decides"""
 
     updates: int
     ramp: int
     scores: float
     arms: int
     rungs: tuple[int, ...]
+    rules: int = 2
 
     @property
     def warmup(self) -> int:
@@ -41,51 +44,65 @@ class Plan:
     @property
     def times(self) -> int:
         """Scores that will be taken at most, the one of the start among them."""
-        return _times(self.arms, self.rungs)
+        return _times(self.arms, self.rungs, self.rules)
 
 
 def plan(
-    updates: int, most: float = LARGEST_SHARE, ramps: int = 1, beside: float = 0.0, score: float = 0.0
+    updates: int,
+    most: float = LARGEST_SHARE,
+    ramps: int = 1,
+    beside: float = 0.0,
+    score: float = 0.0,
+    rules: int = 2,
 ) -> Plan:
     """The plan for a budget.
 
     most   the share of it that a search may take;   ramps  range tests that it will make
     beside gradient evaluations that come out of that share too: what was spent, the run's own evaluations
-    score  gradient evaluations that one score costs at least"""
+    score  gradient evaluations that one score costs at least
+    rules  how many race: the rates of one alone race for longer, where that leaves room to look around"""
     part = most / LARGEST_SHARE
     ramp = max(round(part * EDGE_SHARE * updates), FEWEST_STEPS)
-    rungs = tuple(
-        max(round(part * share * updates), least) for share, least in zip(RUNGS, FEWEST_UPDATES, strict=True)
-    )
     scores = part * SCORES_SHARE * updates
-    left = (most - part * SANITY_SHARE) * updates - ramps * ramp * (1 + FORWARD)
-    left -= max(beside - rungs[-1], 0)  # what the winner has trained is kept, and pays for as much
+    left = (most - part * SANITY_SHARE) * updates - ramps * ramp * (1 + FORWARD) - beside
 
-    def cost(arms: int) -> float:
-        return _cost(arms, rungs) + max(scores, _times(arms, rungs) * score)
+    def room(rungs: tuple[int, ...]) -> int:
+        """How many arms fit. What the winner has trained is kept, and does not count."""
 
-    arms = max((n for n in range(ARMS[0], ARMS[1] + 1) if cost(n) <= left), default=0)
-    return Plan(updates, ramp, scores, arms, rungs if arms else ())
+        def cost(arms: int) -> float:
+            return _cost(arms, rungs, rules) - rungs[-1] + max(scores, _times(arms, rungs, rules) * score)
 
+        return max((n for n in range(ARMS[0], ARMS[1] + 1) if cost(n) <= left), default=0)
 
-def _times(arms: int, rungs: tuple[int, ...]) -> int:
-    return 1 + sum(running for running, _ in _stages(arms, rungs))
-
-
-def _cost(arms: int, rungs: tuple[int, ...]) -> int:
-    return sum(running * length for running, length in _stages(arms, rungs))
+    usual, longer = (_rungs(part * factor * updates) for factor in (1.0, LONGER))
+    rungs = longer if rules == 1 and room(longer) > ARMS[0] else usual
+    arms = room(rungs)
+    return Plan(updates, ramp, scores, arms, rungs if arms else (), rules)
 
 
-def _stages(arms: int, rungs: tuple[int, ...]) -> list[tuple[int, int]]:
+def _rungs(updates: float) -> tuple[int, ...]:
+    ends = zip(RUNGS, FEWEST_UPDATES, strict=True)
+    return tuple(max(round(share * updates), least) for share, least in ends)
+
+
+def _times(arms: int, rungs: tuple[int, ...], rules: int) -> int:
+    return 1 + sum(running for running, _ in _stages(arms, rungs, rules))
+
+
+def _cost(arms: int, rungs: tuple[int, ...], rules: int) -> int:
+    return sum(running * length for running, length in _stages(arms, rungs, rules))
+
+
+def _stages(arms: int, rungs: tuple[int, ...], rules: int) -> list[tuple[int, int]]:
     """(arms that run, updates of each) on every rung."""
     found, before = [], 0
     for end in rungs:
         found.append((arms, end - before))
-        arms, before = going_on(arms), end
+        arms, before = going_on(arms, rules), end
     return found
 
 
-def going_on(arms: int) -> int:
-    """How many arms of a rung go on at most."""
+def going_on(arms: int, rules: int) -> int:
+    """How many arms of a rung go on at most, where so many rules race."""
     share, least = KEPT
-    return max(math.ceil(share * arms), min(arms, least))
+    return max(math.ceil(share * arms), min(arms, least + rules))

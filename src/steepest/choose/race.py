@@ -15,7 +15,7 @@ from steepest.choose.arms import Arm, beyond, protected
 from steepest.choose.constants import CREDIT
 from steepest.choose.journal import Journal
 from steepest.choose.ledger import plain
-from steepest.choose.plan import Plan
+from steepest.choose.plan import Plan, going_on
 from steepest.choose.rungs import Standing
 from steepest.choose.scores import Held, losses, score
 from steepest.choose.trial import Trial
@@ -77,12 +77,16 @@ class Race:
             if number == 1 and self.climbs:
                 ranked = self._climbed(ranked, end)
             self.losses.append({one.arm: one.loss for one in ranked})
-            alive = rungs.survivors(ranked, protected(self.arms, [one.arm for one in ranked]), self.start())
+            alive = self._survivors(ranked)
             last = number == len(self.plan.rungs) or self._cut(number)
             tell(self._told(number, end, ranked, [ranked[0].arm] if last else alive))
             if last:
                 break
         return ranked
+
+    def _survivors(self, ranked: list[Standing]) -> list[int]:
+        always = protected(self.arms, [one.arm for one in ranked])
+        return rungs.survivors(ranked, always, self.start(), going_on(len(ranked), self.plan.rules))
 
     def between(self, arm: int) -> float:
         """The rate that the scores of the latest rung point to on which the neighbours of an arm ran too; an

@@ -10,7 +10,6 @@ import numpy as np
 
 from steepest.choose.arms import Arm, alike
 from steepest.choose.constants import ALIKE, CLEARLY_WORSE, HALFWAY, NEARLY, SEED_NOISE, TIE, TREND, WORSE
-from steepest.choose.plan import going_on
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,10 @@ def expected(scores: Sequence[float], before: Sequence[float]) -> list[float]:
     return [loss * (now / then) ** TREND for loss in scores]
 
 
-def survivors(ranked: Sequence[Standing], protected: Sequence[int], start: float) -> list[int]:
+def survivors(ranked: Sequence[Standing], protected: Sequence[int], start: float, most: int) -> list[int]:
     """The arms that go on to the next rung; protected ones always do, and the best.
 
-    start: the loss before the first update"""
-    most = going_on(len(ranked))
+    start: the loss before the first update;   most: how many the plan has room for"""
     half = math.ceil(len(ranked) / 2)
     kept = [
         one.arm

@@ -115,7 +115,7 @@ def _descent(search: Search) -> Chosen:
     search.told(_looked(search, updates))
     first = families(default(search.job.recipe), "rule" in search.open, search.job.model)
     beside += _evaluations(search.job, updates)
-    drawn = plan(updates, search.most, _ramps(search, first), beside, least(search.job))
+    drawn = plan(updates, search.most, _ramps(search, first), beside, least(search.job), len(first))
     if not drawn.rungs or not search.open & RACED:
         return _without_race(search, drawn)
     return _raced(search, drawn, first)

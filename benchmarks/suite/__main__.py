@@ -9,6 +9,7 @@ python -m benchmarks.suite methods --methods "auto,optuna" --lengths 5,10
 python -m benchmarks.suite grid --seeds 0-4 --jobs 2      the rate chosen alone beside 15 fixed rates
 python -m benchmarks.suite calibrate --jobs 2             what the constants of the choice are set by
 python -m benchmarks.suite score --against "nadamw point" [--picture profile.png]
+python -m benchmarks.suite finals --against auto --lengths 5,10   where methods end; needs no targets
 
 --only mnist_mlp,letter_mlp+tanh for some workloads. A run that stands in benchmarks/results/suite is skipped.
 """
@@ -24,6 +25,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: one thread a run
 
 from benchmarks.suite import cache, calibrate, frozen, scores, workloads
+from benchmarks.suite import finals as ends
 from benchmarks.suite import grid as rates
 from benchmarks.suite.ours import ASIDE, METHODS
 from benchmarks.suite.pool import RATES, SEED, trials
@@ -98,6 +100,12 @@ def score(options: argparse.Namespace) -> None:
         print(scores.report(options.only, options.against, length, options.clock, options.picture))
 
 
+def finals(options: argparse.Namespace) -> None:
+    """Where methods end, beside one of them; for any length and any workload."""
+    for length in options.lengths:
+        print(ends.report(options.only, options.against, length) + "\n")
+
+
 def numbers(text: str) -> list[int]:
     """0,1,2 or 0-4."""
     first, dash, last = text.partition("-")
@@ -111,7 +119,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for verb in (prepare, lengths, pool, targets, methods, grid, calibrated, score):
+    for verb in (prepare, lengths, pool, targets, methods, grid, calibrated, score, finals):
         name = "calibrate" if verb is calibrated else verb.__name__
         command = commands.add_parser(name, help=verb.__doc__)
         command.set_defaults(verb=verb)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.suite import frozen, ledger, running, scores
+from benchmarks.suite import finals, frozen, ledger, running, scores
 from benchmarks.suite.running import Wanted
 from steepest.errors import UserError
 
@@ -197,3 +197,26 @@ def test_a_known_run_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     running.run(wanted)
     assert [one.seed for one in done] == [0, 1]
     assert "1 of 2 runs are known" in capsys.readouterr().out
+
+
+def test_ends_are_held_beside_one_another_without_targets(results: Path) -> None:
+    said = finals.report(NAMES, "slow", 1.5)
+    row = next(line.split() for line in said.splitlines() if line.startswith("quick "))
+    each = math.log(0.5 / 0.9)
+    assert float(row[1]) == pytest.approx(math.exp((2 * each - math.log(scores.CAP)) / 3), abs=1e-3)
+    assert row[-4:-1] == ["6/6", "2/2", "6/6"]
+    reached = 20 + 10 * (1.0 - 0.9) / (1.0 - 0.5)  # on the line from 1 at 20 to 0.5 at 30
+    assert float(row[-1]) == pytest.approx((reached * reached * 10) ** (1 / 3) / 50, abs=2e-3)
+
+
+def test_a_method_that_never_comes_to_where_another_ends_is_said_to(results: Path) -> None:
+    row = next(line for line in finals.report(NAMES, "quick", 1.5).splitlines() if line.startswith("slow "))
+    assert " 0/6 " in row
+    assert row.split()[-2:] == ["0/6", "1.020"]
+
+
+def test_ends_beside_a_method_that_never_ran(results: Path) -> None:
+    with pytest.raises(UserError, match="no run of 'muon'"):
+        finals.report(NAMES, "muon", 1.5)
+    with pytest.raises(UserError, match="length 9"):
+        finals.report(NAMES, "quick", 9)

@@ -1,0 +1,108 @@
+"""Where methods end, beside one of them: for budgets beyond that of the targets, and workloads without any.
+
+end        the final metric, median over seeds
+ratio      geometric mean over pairs of the same workload and seed; 95 %, seeds resampled within workloads
+ends below pairs, and workloads by their medians
+reached    the pairs in which a method comes to where the other one ends, and at which part of its budget: the
+           geometric mean, a miss counting as the whole budget and one more
+A run that diverged ends nowhere: it has lost its pair, and its ratio counts as CAP.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from benchmarks.suite import ledger, workloads
+from benchmarks.suite.scores import CAP, Record, aligned, final, spent, time_of
+from steepest import statistics
+from steepest.errors import UserError
+
+Ends: TypeAlias = dict[tuple[str, int], Record]
+"""Runs of one method and length by workload and seed."""
+
+
+def report(names: Sequence[str], against: str, length: float, records: Iterable[Record] | None = None) -> str:
+    """Both tables of one length."""
+    held = _runs(ledger.read("methods") if records is None else records, names, length)
+    if against not in held:
+        raise UserError(
+            f"There is no run of {against!r} of length {length:g}. There are runs of {', '.join(held)}."
+        )
+    title = f"Ends of runs of {length:g} standard lengths, beside {against}"
+    return "\n\n".join([title, _ends(held, names), _beside(held, against)])
+
+
+def _runs(records: Iterable[Record], names: Sequence[str], length: float) -> dict[str, Ends]:
+    held: dict[str, Ends] = defaultdict(dict)
+    for one in records:
+        if (one["suite"], one["length"]) == (workloads.VERSION, length) and one["workload"] in names:
+            held[one["method"]][one["workload"], one["seed"]] = one
+    return dict(sorted(held.items()))
+
+
+def _ends(held: dict[str, Ends], names: Sequence[str]) -> str:
+    rows = [["workload", *held]]
+    for name in names:
+        found = [[final(run) for (one, _), run in runs.items() if one == name] for runs in held.values()]
+        rows.append([name, *(f"{np.median(ends):.4g} ({len(ends)})" if ends else "" for ends in found)])
+    return aligned(rows)
+
+
+def _beside(held: dict[str, Ends], against: str) -> str:
+    rows = [["method", f"ratio to {against}", "worst", "ends below", "of workloads", "reached", "at"]]
+    rows += [[method, *_line(runs, held[against])] for method, runs in held.items() if method != against]
+    return aligned(rows)
+
+
+def _line(ours: Ends, theirs: Ends) -> list[str]:
+    shared = sorted(ours.keys() & theirs.keys())
+    if not shared:
+        return ["no pair"]
+    ratios: dict[str, list[float]] = defaultdict(list)
+    for cell in shared:
+        ratios[cell[0]].append(_ratio(ours[cell], theirs[cell]))
+    middle = {name: float(np.median(found)) for name, found in ratios.items()}
+    worst = max(middle, key=lambda name: middle[name])
+    parts = [_part(ours[cell], theirs[cell]) for cell in shared]
+    return [
+        _mean([np.log(found) for found in ratios.values()]),
+        f"{middle[worst]:.3f} {worst}",
+        _share([one < 1 for found in ratios.values() for one in found]),
+        _share([one < 1 for one in middle.values()]),
+        _share([part <= 1 for part in parts]),
+        f"{math.exp(float(np.mean(np.log(parts)))):.3f}",
+    ]
+
+
+def _share(held: Sequence[bool]) -> str:
+    return f"{sum(held)}/{len(held)}"
+
+
+def _mean(strata: Sequence[np.ndarray]) -> str:
+    """The geometric mean, with an interval where there is more than one seed."""
+
+    def mean(drawn: Sequence[np.ndarray]) -> float:
+        return float(np.mean([np.mean(one) for one in drawn]))
+
+    if max(map(len, strata)) < 2:
+        return f"{math.exp(mean(strata)):.3f}"
+    low, high = np.exp(statistics.stratified(strata, mean))
+    return f"{math.exp(mean(strata)):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _ratio(ours: Record, theirs: Record) -> float:
+    """Of the ends, within 1/CAP and CAP."""
+    if ours["diverged"] or theirs["diverged"]:
+        return 1.0 if ours["diverged"] == theirs["diverged"] else CAP ** (1 if ours["diverged"] else -1)
+    return min(max(final(ours) / final(theirs), 1 / CAP), CAP)
+
+
+def _part(ours: Record, theirs: Record) -> float:
+    """The part of our budget after which we are where they end; a miss is one evaluation beyond it."""
+    time = time_of(ours, final(theirs), "evaluations")
+    return min(time, spent(ours, "evaluations")[1]) / ours["budget"]

@@ -11,6 +11,9 @@ from threading import get_ident
 
 from steepest.errors import UserError
 
+LOCK = ".lock"
+"""The file whose lock says that a process writes here."""
+
 
 class Unwritable(UserError, OSError):
     """The disk refuses a file: there is no space, or no right to write."""
@@ -52,7 +55,7 @@ class Folder:
         """Hold the folder for this process; the kernel lets go when the process ends, however it ends."""
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = open(self.path / ".lock", "ab")  # noqa: SIM115
+            lock = open(self.path / LOCK, "ab")  # noqa: SIM115
         with lock as held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -37,6 +37,13 @@ def test_all_of_it_is_on_the_page() -> None:
         assert sentence in told
 
 
+def test_data_in_memory_have_no_name() -> None:
+    console = Console(file=io.StringIO(), width=300)
+    told = Recipe.of({"data": "object builtins.tuple"})
+    console.print(startpage.lines(told, ["Ten classes."], NET, [], {}, []))
+    assert "steepest fit (tuple in memory)" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_frozen_weights_are_counted_apart() -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     net[0].requires_grad_(False)

@@ -215,7 +215,15 @@ def test_what_cannot_be_searched_is_refused(settings: dict[str, Any], said: str,
 def test_a_question_that_cannot_be_answered_gives_its_folder_back(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must hold two trials"):
         st.tune(data(), out=tmp_path / "t", **PINNED | {"of": "300 steps"})
+    assert not (tmp_path / "t").exists()
     assert st.tune(data(), out=tmp_path / "t", **PINNED | {"of": "600 steps"})
+
+
+def test_a_folder_that_was_there_stays_with_what_lay_in_it(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(UserError, match="must hold two trials"):
+        st.tune(data(), out=tmp_path, **PINNED | {"of": "300 steps"})
+    assert "note.txt" in {file.name for file in tmp_path.iterdir()} <= {"note.txt", ".lock"}
 
 
 def test_where_every_trial_dies_that_is_said(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from steepest.comparison.place import Place, is_comparison
 from steepest.comparison.plan import Plan, read
 from steepest.errors import UserError
+from steepest.folder import LOCK
 
 SHOWN = 5
 """Differences between two questions that are named."""
@@ -24,7 +25,7 @@ def free(path: Path, asked: Plan) -> Place:
     name = path.name
     for number in count(2):
         place = Place(path)
-        if not path.exists() or {file.name for file in path.iterdir()} <= {".lock"}:
+        if not path.exists() or {file.name for file in path.iterdir()} <= {LOCK}:
             return place
         if is_comparison(path) and not unknown and _is_same(read(place.plan), asked):
             return place

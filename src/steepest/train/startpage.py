@@ -11,6 +11,7 @@ from torch import nn
 
 from steepest.evidence import Evidence
 from steepest.recipe import Recipe
+from steepest.train.given import MARK
 
 LAYERS = 12
 """Most layers named one by one."""
@@ -37,7 +38,14 @@ def lines(
     page.add_column()
     for name, sentences in parts.items():
         _add(page, name, sentences)
-    return Group(Text(f"steepest fit {recipe.data.removeprefix('object ')}", style="bold"), page)
+    return Group(Text(f"steepest fit {_trained_on(recipe.data)}", style="bold"), page)
+
+
+def _trained_on(data: str) -> str:
+    """What is trained on: its name or path, or what kind of thing in memory it is."""
+    if not data.startswith(MARK):
+        return data
+    return f"({data.removeprefix(MARK).removeprefix('builtins.')} in memory)"
 
 
 def shares(sizes: Mapping[str, int | None]) -> str:

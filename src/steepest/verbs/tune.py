@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from steepest.choose.ledger import Chosen
 from steepest.choose.search import PLACE, choose
 from steepest.errors import UserError
 from steepest.evidence import Evidence
-from steepest.folder import Folder, write_atomic
+from steepest.folder import LOCK, Folder, write_atomic
 from steepest.recipe import Recipe
 from steepest.report import tuning
 from steepest.train import environment, machine
@@ -74,6 +75,7 @@ def _held(place: Folder, question: Question, console: Console) -> list[Evidence]
     with machine.kept():
         job = build(question.recipe, question.given.apart())
         allowed = share(question.budget, job)
+        found = place.path.exists()
         place.create()
         with place.lock():
             fresh = _begin(place, job, question)
@@ -82,7 +84,7 @@ def _held(place: Folder, question: Question, console: Console) -> list[Evidence]
                     return records.read(place.evidence)
             except UserError:
                 if fresh:  # the mended question may have the folder
-                    _give_back(place)
+                    _give_back(place, found)
                 raise
     console.print(f"train with it: steepest fit {place.recipe}", highlight=False, soft_wrap=True)
     console.print(f"report: {tuning.write(place.path)}", highlight=False, soft_wrap=True)
@@ -108,10 +110,15 @@ def _begin(place: Folder, job: Job, question: Question) -> bool:
     return True
 
 
-def _give_back(place: Folder) -> None:
-    for name in (tuning.ASKED, tuning.PLAN, optuna_search.JOURNAL):
+def _give_back(place: Folder, found: bool) -> None:
+    """Take away what a refused question has written, and the folder too unless it was found here."""
+    for name in (tuning.ASKED, tuning.PLAN, optuna_search.JOURNAL, place.env.name, place.evidence.name):
         (place.path / name).unlink(missing_ok=True)
     shutil.rmtree(place.path / PLACE, ignore_errors=True)
+    if not found:
+        (place.path / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # something else lies in it by now
+            place.path.rmdir()
 
 
 def _measured(place: Folder, job: Job, question: Question, allowed: Share, console: Console) -> bool:

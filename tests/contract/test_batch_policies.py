@@ -133,6 +133,16 @@ def test_fit_takes_it_by_name_and_its_recipe_repeats_it(tmp_path, monkeypatch, b
     assert run.metrics == again.metrics
 
 
+def test_a_search_knows_how_many_updates_of_random_size_its_epochs_hold(tmp_path):
+    """Their sizes are a function of the seed, so that the budget is not overrun by what a mean would say."""
+    run = st.fit(
+        (X, Y), batch_size="stochastic 4 to 40", lr="auto", budget="20 epochs", out=tmp_path, **QUICK
+    )
+    (horizon,) = (one for one in run.evidence if one.choice == "horizon")
+    assert run.steps == horizon.decided
+    assert 17 < float(run.history["epoch"][-1]) <= 20
+
+
 def test_growth_takes_the_budgets_epochs_in_fewer_updates_and_keeps_the_rate_up(tmp_path):
     settings = {"rule": "sgd", "lr": 0.05, "schedule": "linear", "budget": "12 epochs"}
     fixed = st.fit("iris", batch_size=8, out=tmp_path / "fixed", **settings, **QUICK)

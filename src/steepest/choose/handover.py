@@ -21,7 +21,7 @@ from steepest.choose.trial import SHOWN
 from steepest.evidence import Evidence
 from steepest.folder import Folder, write_atomic
 from steepest.schedule import WarmupStableDecay
-from steepest.train import budget, checkpoint
+from steepest.train import budget, checkpoint, growth
 from steepest.train.fitting import descend
 from steepest.train.job import Job
 from steepest.train.loop import Loop
@@ -99,7 +99,7 @@ def _horizon(job: Job, chosen: Chosen, journal: Journal, spent: float) -> Eviden
     """The update that the run goes to: the budget less what the search took and does not give back."""
     allowed = budget.parse(job.recipe.budget)
     if allowed.seconds is None:
-        steps = allowed.steps(job.source.per_epoch)
+        steps = growth.updates(allowed, job.source)
         why = f"{allowed} less {chosen.lost} gradient evaluations that the search took and does not give back"
         return None if steps is None else Evidence("horizon", max(steps - chosen.lost, chosen.step + 1), why)
     left = max(allowed.seconds - spent, allowed.seconds / 2)

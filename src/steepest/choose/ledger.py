@@ -11,7 +11,7 @@ from typing import Any
 from steepest.choose import pace
 from steepest.choose.journal import Journal
 from steepest.evidence import Evidence
-from steepest.train import budget
+from steepest.train import budget, growth
 from steepest.train.job import Job
 
 Tell = Callable[[Evidence], object]
@@ -92,7 +92,7 @@ class Search:
         """What the whole budget holds under the settings so far; None where nobody can know."""
         seconds = self.allowed.seconds
         if seconds is None:
-            return self.allowed.steps(self.job.source.per_epoch)
+            return growth.updates(self.allowed, self.job.source)
         size = self.job.recipe.batch_size
         return self.journal.once(f"pace-{size}", lambda: pace.horizon(self.job, seconds).decided)
 

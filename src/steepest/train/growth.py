@@ -51,10 +51,20 @@ def course(recipe: Recipe, given: Given, source: Batches, horizon: int | None) -
         return Course(source, steps, horizon, None)
     if isinstance(varied.policy, Growing):
         return _growing(recipe, given, source, varied, allowed, horizon)
-    steps = allowed.steps(None) if horizon is None else horizon
-    if steps is None and allowed.unit == "epochs" and not varied.policy.measures:
-        steps = varied.steps(allowed.amount)
+    steps = horizon
+    if horizon is None:
+        steps = allowed.steps(None) if varied.policy.measures else updates(allowed, source)
     return Course(source, steps, horizon, varied.policy)
+
+
+def updates(allowed: Budget, source: Batches) -> int | None:
+    """Updates that a budget holds where the clock does not decide; of the usual size where only the run tells
+    which sizes come."""
+    varied = source.varied
+    told = varied is not None and not (varied.policy.measures or isinstance(varied.policy, Growing))
+    if varied is not None and told and allowed.unit == "epochs":
+        return varied.steps(allowed.amount)
+    return allowed.steps(source.per_epoch)
 
 
 def _growing(

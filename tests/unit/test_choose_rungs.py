@@ -197,9 +197,9 @@ def test_more_updates_hold_more_arms() -> None:
 
 def test_scores_that_cost_more_than_their_share_leave_fewer_arms() -> None:
     """Batch norms are measured anew for each, which a short budget feels."""
-    cheap, dear = plan(432), plan(432, score=3.0)
+    cheap, dear = plan(432), plan(432, renewal=3.0)
     assert 0 < dear.arms < cheap.arms
-    assert dearest(dear) + dear.times * 3.0 + dear.ramp * 4 / 3 <= LARGEST_SHARE * 432
+    assert dearest(dear) + dear.scores + dear.times * 3.0 + dear.ramp * 4 / 3 <= LARGEST_SHARE * 432
 
 
 def test_a_smaller_share_shrinks_all_stages() -> None:

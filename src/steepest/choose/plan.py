@@ -53,13 +53,14 @@ def plan(
     ramps: int = 1,
     beside: float = 0.0,
     score: float = 0.0,
+    renewal: float = 0.0,
     rules: int = 2,
 ) -> Plan:
     """The plan for a budget.
 
     most   the share of it that a search may take;   ramps  range tests that it will make
     beside gradient evaluations that come out of that share too: what was spent, the run's own evaluations
-    score  gradient evaluations that one score costs at least
+    score  gradient evaluations that one score costs at least;   renewal  what it costs beside its examples
     rules  how many race: the rates of one alone race for longer, where that leaves room to look around"""
     part = most / LARGEST_SHARE
     ramp = max(round(part * EDGE_SHARE * updates), FEWEST_STEPS)
@@ -70,7 +71,9 @@ def plan(
         """How many arms fit. What the winner has trained is kept, and does not count."""
 
         def cost(arms: int) -> float:
-            return _cost(arms, rungs, rules) - rungs[-1] + max(scores, _times(arms, rungs, rules) * score)
+            times = _times(arms, rungs, rules)
+            scored = max(scores, times * score) + times * renewal
+            return _cost(arms, rungs, rules) - rungs[-1] + scored
 
         return max((n for n in range(ARMS[0], ARMS[1] + 1) if cost(n) <= left), default=0)
 

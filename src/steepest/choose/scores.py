@@ -56,16 +56,17 @@ def held_out(job: Job, allowed: float, scores: int) -> Held:
     source = batches(job.prepared.val, at_once, seed=job.recipe.seed)
     taken = tuple(window[0] for window in islice(source.once(), -(-wanted // at_once)))
     examples = sum(count(batch) for batch in taken)
-    return Held(taken, examples, _cost(job, examples))
+    return Held(taken, examples, examples / _batch(job) * FORWARD + renewal(job))
 
 
 def least(job: Job) -> float:
-    """Gradient evaluations that a score costs at least: of the fewest examples that say anything."""
-    return _cost(job, SCORED[0])
+    """Gradient evaluations that the examples of a score cost at least, which is to say something."""
+    return SCORED[0] / _batch(job) * FORWARD
 
 
-def _cost(job: Job, examples: int) -> float:
-    return (examples / _batch(job) + _renewed(job.model)) * FORWARD
+def renewal(job: Job) -> float:
+    """Gradient evaluations that batch norms cost in each score, which are measured anew."""
+    return _renewed(job.model) * FORWARD
 
 
 def score(trial: Trial, held: Held) -> list[float]:

@@ -23,7 +23,7 @@ from steepest.choose.ledger import Chosen, Search, Tell, plain, unmeasured
 from steepest.choose.plan import Plan, plan
 from steepest.choose.race import Race
 from steepest.choose.sanity import readable_again, sanity
-from steepest.choose.scores import held_out, least
+from steepest.choose.scores import held_out, least, renewal
 from steepest.choose.threads import threads
 from steepest.evidence import Evidence
 from steepest.folder import Folder, write_atomic
@@ -115,7 +115,8 @@ def _descent(search: Search) -> Chosen:
     search.told(_looked(search, updates))
     first = families(default(search.job.recipe), "rule" in search.open, search.job.model)
     beside += _evaluations(search.job, updates)
-    drawn = plan(updates, search.most, _ramps(search, first), beside, least(search.job), len(first))
+    cost = least(search.job), renewal(search.job)
+    drawn = plan(updates, search.most, _ramps(search, first), beside, *cost, rules=len(first))
     if not drawn.rungs or not search.open & RACED:
         return _without_race(search, drawn)
     return _raced(search, drawn, first)

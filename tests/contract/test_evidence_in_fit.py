@@ -14,7 +14,7 @@ from steepest import evidence
 from steepest.folder import Folder
 from steepest.recipe import Recipe
 from steepest.train.given import separate
-from steepest.verbs import course
+from steepest.verbs import lifecycle
 
 DATA = load_digits(return_X_y=True)
 OPEN = ("rule", "lr", "schedule", "weight_decay", "clip_norm", "stop")
@@ -46,7 +46,7 @@ def test_each_decision_is_told_as_soon_as_it_is_on_record(
     console = Console(file=Screen(happened), width=200)
     settings: dict[str, Any] = {"data": DATA, "model": "mlp", "hidden": [16], "budget": "600 steps"}
     written, given = separate(settings | dict.fromkeys(OPEN, "auto"))
-    run = course.begin(Folder(tmp_path / "run"), Recipe.of(written), given, console)
+    run = lifecycle.begin(Folder(tmp_path / "run"), Recipe.of(written), given, console)
     assert {one.choice for one in run.evidence} >= set(OPEN)
     for one in run.evidence:
         if one.choice in OPEN:

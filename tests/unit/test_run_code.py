@@ -22,9 +22,9 @@ import steepest as st
 from steepest import rules, schedule
 from steepest.errors import UserError
 from steepest.program import write
-from steepest.program.course import CURVES, lines_of
 from steepest.program.facts import Facts
 from steepest.program.network import written
+from steepest.program.rate import CURVES, lines_of
 from steepest.recipe import Recipe
 from steepest.schedule import FALLING, RISING
 from steepest.train import settled

@@ -21,7 +21,7 @@ from benchmarks.suite.workloads import Task, Workload, classes, dense
 from steepest.choose import handover
 from steepest.evidence import Evidence
 from steepest.train.guard import Diverged
-from steepest.verbs import course
+from steepest.verbs import lifecycle
 
 
 def tiny(steps: int = 600, n: int = 95) -> Task:
@@ -34,7 +34,7 @@ def tiny(steps: int = 600, n: int = 95) -> Task:
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take longer than training here, and nobody looks at them."""
-    monkeypatch.setattr(course, "write_report", lambda folder: folder)
+    monkeypatch.setattr(lifecycle, "write_report", lambda folder: folder)
 
 
 def ran(name: str, budget: int) -> tuple[Watch, dict[str, Any]]:

@@ -22,7 +22,7 @@ from steepest.recipe import Recipe
 from steepest.report import tuning
 from steepest.train.progress import progress
 from steepest.train.update import Update
-from steepest.verbs.course import telling
+from steepest.verbs.lifecycle import telling
 from steepest.verbs.question import asked_of
 from steepest.verbs.tune import go_on_tuning
 

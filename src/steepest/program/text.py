@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steepest.program import course, descent, main, network, objective, training
+from steepest.program import descent, main, network, objective, rate, training
 from steepest.program.facts import Facts, Piece, in_docstring
 
 HEAD = '''"""{title}
@@ -25,7 +25,7 @@ IMPORTS = ("import torch", "from torch import nn", "from torch.utils.data import
 
 def write(facts: Facts) -> str:
     """The program of a run."""
-    made = [make(facts) for make in (network.piece, descent.piece, course.piece, objective.piece)]
+    made = [make(facts) for make in (network.piece, descent.piece, rate.piece, objective.piece)]
     pieces = [*made, training.piece(facts), main.piece(facts)]
     notes = "".join(f";\n{note}" for piece in pieces for note in piece.notes)
     title = f"What the run {facts.name} did, in plain PyTorch. Written by steepest's Run.code()."

@@ -30,7 +30,7 @@ def lines(
         "data": (*task_sentences, shares(sizes)),
         "model": (weights(model), layers(model)),
         "descent": (*optimizer_summary, descent(recipe)),
-        "stopping": (course(recipe), stopping(recipe)),
+        "stopping": (length(recipe), stopping(recipe)),
         "chosen": tuple(map(str, evidence)),
     }
     page = Table.grid(padding=(0, 2))
@@ -83,7 +83,7 @@ def _of(size: int | str) -> str:
     return f"of {size}" if isinstance(size, int) else size.removeprefix("object ")
 
 
-def course(recipe: Recipe) -> str:
+def length(recipe: Recipe) -> str:
     """How long at most, and what is watched."""
     every = recipe.evaluate_every.removeprefix("1 ")
     better = {"min": "; less is better", "max": "; more is better"}.get(recipe.mode, "")

@@ -30,8 +30,8 @@ from steepest.train.guard import Diverged
 from steepest.train.interrupt import Interrupted
 from steepest.train.job import build
 from steepest.train.prepare import read
-from steepest.verbs.course import begin
 from steepest.verbs.fit import CONTENT, RUNS, name_of
+from steepest.verbs.lifecycle import begin
 from steepest.verbs.resume import go_on
 
 

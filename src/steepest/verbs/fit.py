@@ -12,7 +12,7 @@ from steepest.recipe import Recipe, settings_in
 from steepest.run import Run
 from steepest.train import machine
 from steepest.train.given import MARK, separate
-from steepest.verbs.course import begin
+from steepest.verbs.lifecycle import begin
 
 RUNS = Path("runs")
 CONTENT = {"data", "target", "features", "drop", "sample_weight", "split_by"}

@@ -19,7 +19,7 @@ from steepest.train import environment, machine
 from steepest.train.budget import parse
 from steepest.train.given import HOOKS, OBJECTS, separate
 from steepest.train.job import Job, build
-from steepest.verbs.course import run
+from steepest.verbs.lifecycle import run
 
 
 def resume(folder: str | os.PathLike[str], *, budget: str | None = None, **objects: Any) -> Run:

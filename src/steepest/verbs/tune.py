@@ -27,8 +27,8 @@ from steepest.train import environment, machine
 from steepest.train.interrupt import Interrupt, Interrupted
 from steepest.train.job import Job, build
 from steepest.train.progress import progress
-from steepest.verbs.course import telling
 from steepest.verbs.fit import numbered
+from steepest.verbs.lifecycle import telling
 from steepest.verbs.question import Question, asked_of, plan_of, read
 from steepest.verbs.share import Share, share
 

@@ -1,4 +1,4 @@
-"""The course of a run, for `fit` and `resume` alike: build, show, train, test, write, report."""
+"""The life of a run, for `fit` and `resume` alike: build, show, train, test, write, report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The course of the rate, as a function of the step."""
+"""The rate of learning, as a function of the step."""
 
 from __future__ import annotations
 

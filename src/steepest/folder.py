@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,6 +50,20 @@ class Folder:
                 f"The run folder {str(self.path)!r} cannot be written: {reason}. "
                 "Choose another with --out, or free space and give yourself the right to write there."
             ) from error
+
+    def names(self) -> set[str] | None:
+        """What lies in it by now; None where there is no such folder."""
+        return {path.name for path in self.path.iterdir()} if self.path.is_dir() else None
+
+    def give_back(self, found: set[str] | None, *written: str) -> None:
+        """Take away what a refused command has written, but for what was found here; and the folder, where
+        there was none."""
+        for name in {*written, LOCK, self.env.name, self.evidence.name} - (found or set()):
+            place = self.path / name
+            shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+        if found is None:
+            with suppress(OSError):  # something else lies in it by now
+                self.path.rmdir()
 
     @contextmanager
     def lock(self) -> Generator[None]:

@@ -10,6 +10,7 @@ import math
 import os
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -199,6 +200,7 @@ class Recipe(BaseModel):
         for key in settings:
             if key not in cls.model_fields:
                 raise UserError(f"The recipe has no setting {key!r}.{_nearest(key)}")
+        _check_auto(settings)
         _check_open(settings)
         _check_batch(settings.get("batch_size"))
         try:
@@ -277,6 +279,14 @@ def _nearest(key: str) -> str:
     if key in ELSEWHERE:
         return f" Here it is called {ELSEWHERE[key]}."
     return did_you_mean(key, Recipe.model_fields) + " `steepest settings` lists them all."
+
+
+def _check_auto(settings: Mapping[str, Any]) -> None:
+    """A slip in "auto" is near no other value, and would be taken for one."""
+    for name in AUTOMATIC:
+        value = settings.get(name)
+        if isinstance(value, str) and value != "auto" and get_close_matches(value.lower(), ["auto"], 1, 0.7):
+            raise UserError(f"{name} cannot be {value!r}. Did you mean 'auto'?")
 
 
 def _check_open(settings: Mapping[str, Any]) -> None:

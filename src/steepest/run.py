@@ -36,12 +36,15 @@ AT_ONCE = 1024
 class Run:
     """An earlier run. Opening it runs no code of its folder; weights are read when they are first needed.
 
-    model: the network, where it was an object; a preset or import path is made anew."""
+    model    the network, where it was an object; a preset or import path is made anew
+    objects  what else was one, and is not to be handed over again: data, …"""
 
-    def __init__(self, folder: str | os.PathLike[str], *, model: nn.Module | None = None) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], *, model: nn.Module | None = None, **objects: Any
+    ) -> None:
         self.folder = Path(folder)
         self._files = Folder(folder)
-        self._model = model
+        self._model, self._objects = model, objects
         self._loaded = False
         if not self._files.recipe.exists():
             raise UserError(f"There is no run in {str(folder)!r}: it holds no recipe.toml.")
@@ -161,7 +164,7 @@ class Run:
 
         objects: data=, val=, test= and others that were objects, handed over again as for `resume`."""
         recipe = self.recipe.provisional()
-        _, given = separate(recipe.model_dump() | objects)
+        _, given = separate(recipe.model_dump() | self._objects | objects)
         prepared = prepare(recipe, given)
         parts = {name: getattr(prepared, name) for name in ("train", "val", "test")}
         held = {name: part for name, part in parts.items() if isinstance(part, tuple)}

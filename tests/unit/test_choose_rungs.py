@@ -65,7 +65,14 @@ def test_an_arm_is_expected_to_go_on_as_it_came() -> None:
 
 
 def test_credit_counts_from_the_start() -> None:
-    assert credited({0: [1.0], 1: [math.inf]}, {0: 2.0, 1: 2.0}, 3.0) == {0: [-1.0], 1: [math.inf]}
+    found = credited({0: [0.5, 1.5], 1: [math.inf], 2: [1.0]}, {0: 2.0, 1: 2.0, 2: 1.0}, 3.0)
+    assert found == {0: pytest.approx([0.5 / 3, 1.5 / 3]), 1: [math.inf], 2: [1.0]}
+
+
+@pytest.mark.parametrize("loss", [1e-6, 0.01, 2.9])
+def test_credit_takes_no_loss_below_nothing(loss: float) -> None:
+    """In differences, a tenth of the way more would be a loss of -0.2 for one that has come all of it."""
+    assert 0 < credited({0: [loss]}, {0: 1.1}, 3.0)[0][0] < loss
 
 
 def test_a_dead_arm_is_last_and_out() -> None:

@@ -134,7 +134,7 @@ def test_an_unfinished_run_says_how_to_go_on(run_folder: Path) -> None:
     told = words_of(page_of(run_folder))
     assert "not finished" in told
     assert "Its last evaluation is that of step 120" in told
-    assert "steepest resume digits continues this run" in told
+    assert f"steepest resume {run_folder} continues this run" in told
     assert "the best evaluation so far" in told
 
 

@@ -14,22 +14,41 @@ from steepest.choose.race import Race
 from steepest.choose.rungs import Standing
 from steepest.choose.stop import stopping
 from steepest.evidence import Evidence
+from steepest.rule import Rule
 from steepest.train.settled import rule_of
+
+SAME = 1e-3
+"""Part of a loss within which what it counts as is not told apart from it."""
+
+POINTS = 1000
+"""Steps at which a curve of the rate is looked at."""
 
 
 def settled(search: Search, race: Race, ranked: Sequence[Standing], index: int) -> Arm:
     """The arm that won, at the rate that the race points to; told with what it was won against."""
     arm, step = race.arms[index], race.results[index]["step"]
     own = next(one for one in ranked if one.arm == index)
-    why, kept = f"{_lead(race, ranked, own)}, after {step} updates each", step
+    why, kept = f"{_lead(race, ranked, own)}, after {_long(race)} each", step
     rows = [race.row(one, one is own) for one in ranked]
     if "lr" in search.open and index:
-        arm = arm.at(race.between(index))
+        arm = arm.at(race.between(index) * race.risen(index))
+        why += _cut(race, index)
     for setting in ("rule", "lr"):
         if setting in search.open:
             search.tell(Evidence(setting, getattr(arm, setting), why, rows, reused=kept))
             kept = 0  # told once: lines are added up
     return arm
+
+
+def _cut(race: Race, index: int) -> str:
+    """That a rise ends with the search: no higher rate was seen."""
+    if race.risen(index) == 1.0:
+        return ""
+    return f"; it is the height that a rise over {race.warmup} updates had come to by then, and ends at"
+
+
+def _long(race: Race) -> str:
+    return race.long(race.plan.rungs[len(race.losses) - 1])
 
 
 def _lead(race: Race, ranked: Sequence[Standing], own: Standing) -> str:
@@ -40,7 +59,19 @@ def _lead(race: Race, ranked: Sequence[Standing], own: Standing) -> str:
     behind, error = rest[0].behind - own.behind, max(rest[0].error, own.error)
     apart = f"{abs(behind):.2g} ± {error:.2g} {'behind' if behind >= 0 else 'ahead, which may be chance'}"
     name, other = (race.arms[one.arm].name for one in (own, rest[0]))
-    return f"{name} has a {race.held.loss} of {race.loss(own.arm):.4g}; {other} is {apart}"
+    also = f" ({_loss(race, rest[0])})" if _differs(race, rest[0]) else ""
+    return f"{name} has a {race.held.loss} of {_loss(race, own)}; {other}{also} is {apart}"
+
+
+def _loss(race: Race, one: Standing) -> str:
+    """The loss of an arm, and what it counts as by the trend and its rule's credit."""
+    counted = f", which counts as {one.loss:.4g}" if _differs(race, one) else ""
+    return f"{race.loss(one.arm):.4g}{counted}"
+
+
+def _differs(race: Race, one: Standing) -> bool:
+    loss = race.loss(one.arm)
+    return abs(one.loss - loss) > SAME * abs(loss)
 
 
 def clip(search: Search, race: Race) -> float | None:
@@ -76,9 +107,19 @@ def _watched(search: Search, race: Race, index: int, updates: int) -> None:
 
 def _decay(search: Search, arm: Arm, updates: int | None) -> None:
     per_epoch = search.job.source.per_epoch
-    epochs = updates / per_epoch if updates and per_epoch else None
+    if updates is None:
+        usual = search.job.recipe.weight_decay
+        search.tell(unmeasured("weight_decay", usual, "the length of the run is not known"))
+        return
+    epochs = updates / per_epoch if per_epoch else None
     job = search.job.having(arm.settings())
-    search.tell(weight_decay(rule_of(job.recipe, job.given), arm.lr, updates or 1, epochs))
+    rule = rule_of(job.recipe, job.given)
+    search.tell(weight_decay(rule, arm.lr or _highest(rule, updates), updates, epochs))
+
+
+def _highest(rule: Rule, updates: int) -> float:
+    """The highest rate of a rule whose rate is a function of the step."""
+    return max(float(rule.at(step).lr) for step in range(1, updates + 1, max(updates // POINTS, 1)))
 
 
 def _schedule(search: Search, race: Race | None, index: int, updates: int | None) -> dict[str, int] | None:
@@ -90,12 +131,17 @@ def _schedule(search: Search, race: Race | None, index: int, updates: int | None
         return None
     step = race.results[index]["step"] if race is not None else 0
     warmup = 0 if race is None or race.warmup is None else race.fewer(index, race.warmup)
+    if index and "lr" in search.open:
+        warmup = min(warmup, step)
+    begin = max(step, warmup)
     level = f"level up to update {step}, where the search ends; then " if step else ""
+    if warmup > step:
+        level = f"a rise over {warmup} updates; then "
     why = f"{level}a line to zero at the end of the budget, which is known"
     search.tell(Evidence("schedule", "linear", why))
     search.settings["schedule"] = "linear"
     _average(search)
-    return {"warmup": min(warmup, step), "begin": step}
+    return {"warmup": warmup, "begin": begin}
 
 
 def _average(search: Search) -> None:

@@ -80,11 +80,20 @@ def descend_insured(job: Job, asked: Job, steps: Loop, folder: Folder, tell: Tel
         back, evidence = regret(job, insurance, steps.evaluated)
         tell(evidence)
         if back is not None:
+            _tell_changed(back, read(place), asked, tell)
             _note_lost(place, steps.seconds)
             return back
     cancel(place)
     descend(job, steps)
     return None
+
+
+def _tell_changed(back: Chosen, before: Chosen | None, asked: Job, tell: Tell) -> None:
+    """One line for each choice that is another one now."""
+    for setting in ("rule", "lr", "weight_decay"):
+        value = back.settings.get(setting)
+        if before and setting in asked.asked.open and value != before.settings.get(setting):
+            tell(Evidence(setting, value, f"the run begins again as {back.name}, see insurance"))
 
 
 def go_back(chosen: Chosen, folder: Folder) -> None:

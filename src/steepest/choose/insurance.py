@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -44,9 +44,11 @@ class Insurance:
     """What a run may go back to, once.
 
     at    the update after which it is looked at: TRIED of what follows the search
+    lost  updates that going back would be for nothing
     held  how held-out examples were drawn;   ways  back, the best first"""
 
     at: int
+    lost: int
     held: dict[str, Any]
     ways: Sequence[WayBack]
 
@@ -60,32 +62,47 @@ def insured(job: Job, chosen: Chosen, place: Path, total: int) -> Insurance | No
         return None
     at = chosen.step + max(round(TRIED * (total - chosen.step)), 1)
     spent = replace(chosen, gradients=chosen.gradients + at - chosen.step, again=True)
-    found = [_to_default(job, spent, place), _to_lower(job, spent, place, total)]
+    found = [_to_default(job, spent, place, total), _to_lower(job, spent, place, total)]
     ways = sorted((way for way in found if way is not None), key=lambda way: fmean(way.scores))
-    return Insurance(at, _value(place / f"{HELD}.json"), ways) if ways else None
+    return Insurance(at, at - chosen.step, _value(place / f"{HELD}.json"), ways) if ways else None
 
 
-def _to_default(job: Job, chosen: Chosen, place: Path) -> WayBack | None:
-    stopped = checkpoint.steps(place / "arm-0")
-    if not stopped or (result := _value(place / f"arm-0-{stopped[0]}.json"))["dead"]:
+def _to_default(job: Job, chosen: Chosen, place: Path, total: int) -> WayBack | None:
+    last = max(place.glob("arm-0-*.json"), key=lambda path: int(path.stem.rpartition("-")[2]), default=None)
+    if last is None or (result := _value(last))["dead"] or not _waits(place, 0, result["step"]):
         return None
-    arm, step = default(job.recipe), stopped[0]
-    schedule = None if chosen.schedule is None else {**chosen.schedule, "begin": step}
+    arm, step = default(job.recipe), result["step"]
+    schedule = None if chosen.schedule is None else _begun(chosen.schedule, step)
+    settings = _decayed(job, {**chosen.settings, **arm.settings()}, total)
     own = {"arm": 0, "step": step, "reused": step, "name": arm.name, "schedule": schedule}
-    return WayBack(result["scores"], replace(chosen, settings={**chosen.settings, **arm.settings()}, **own))
+    return WayBack(result["scores"], replace(chosen, settings=settings, **own))
 
 
 def _to_lower(job: Job, chosen: Chosen, place: Path, total: int) -> WayBack | None:
-    if "lr" not in job.asked.open:
+    if "lr" not in job.asked.open or not _waits(place, chosen.arm, chosen.step):
         return None
-    settings = {**chosen.settings, "lr": chosen.settings["lr"] / STEP}
-    if "weight_decay" in job.asked.open:
-        rule = rule_of(job.having(settings).recipe, job.given)
-        epochs = total / job.source.per_epoch if job.source.per_epoch else None
-        settings["weight_decay"] = weight_decay(rule, settings["lr"], total, epochs).decided
+    settings = _decayed(job, {**chosen.settings, "lr": chosen.settings["lr"] / STEP}, total)
     name = Arm(settings["rule"], settings["lr"]).name
     scores = _value(place / f"arm-{chosen.arm}-{chosen.step}.json")["scores"]
     return WayBack(scores, replace(chosen, settings=settings, name=name))
+
+
+def _begun(schedule: Mapping[str, int], step: int) -> dict[str, int]:
+    return {**schedule, "begin": max(step, schedule["warmup"])}
+
+
+def _waits(place: Path, arm: int | None, step: int) -> bool:
+    """Whether the state of an arm is still there: a run that was looked at once has let go of all."""
+    return step in checkpoint.steps(place / f"arm-{arm}")
+
+
+def _decayed(job: Job, settings: dict[str, Any], total: int) -> dict[str, Any]:
+    """The settings with the decay that their rate asks for, where that is ours to choose."""
+    if "weight_decay" not in job.asked.open:
+        return settings
+    rule = rule_of(job.having(settings).recipe, job.given)
+    epochs = total / job.source.per_epoch if job.source.per_epoch else None
+    return settings | {"weight_decay": weight_decay(rule, settings["lr"], total, epochs).decided}
 
 
 def regret(job: Job, insurance: Insurance, shown: Shown) -> tuple[Chosen | None, Evidence]:
@@ -99,7 +116,8 @@ def regret(job: Job, insurance: Insurance, shown: Shown) -> tuple[Chosen | None,
     far = f"{behind[place]:.2g} standard errors behind" if behind[place] > 0 else "not behind"
     where = f"{far} update {way.step}, where {way.name} would begin"
     why = f"held-out loss {fmean(now):.4g} at update {insurance.at}, {where}"
-    told = Evidence("insurance", way.name if worse else "kept", f"{why}; {REGRET:g} are the limit")
+    decided, lost = (way.name, insurance.lost) if worse else ("kept", 0)
+    told = Evidence("insurance", decided, f"{why}; {REGRET:g} are the limit", gradients=lost)
     return way if worse else None, told
 
 

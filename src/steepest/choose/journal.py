@@ -9,7 +9,6 @@ and only then used. Run again, the function meets the same numbers and takes the
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,14 +42,6 @@ class Journal:
     def seconds(self) -> float:
         """What all measurements took."""
         return sum(self.took.values())
-
-    def has(self, name: str) -> bool:
-        """Whether that was measured."""
-        return (self.place / f"{name}.json").exists()
-
-    def forget(self) -> None:
-        """Remove everything."""
-        shutil.rmtree(self.place)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class Search:
     told: Tell
     asked: Callable[[], object]
     most: float
+    trains: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
     gradients: float = 0.0
 
@@ -94,7 +95,7 @@ class Search:
         if seconds is None:
             return growth.updates(self.allowed, self.job.source)
         size = self.job.recipe.batch_size
-        return self.journal.once(f"pace-{size}", lambda: pace.horizon(self.job, seconds).decided)
+        return self.journal.once(f"length-{size}", lambda: pace.horizon(self.job, seconds).decided)
 
     def late(self) -> bool:
         """Whether the clock says that a search must end. A budget in steps knows no clock."""

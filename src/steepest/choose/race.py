@@ -59,7 +59,7 @@ class Race:
     def run(self, arm: int, to: int) -> dict[str, Any]:
         """Let an arm go on to an update: {"step", "scores", "losses", "norms", "dead"}."""
         before = self.results.get(arm)
-        if before and before["step"] >= to:
+        if before and (before["dead"] or before["step"] >= to):
             return before
         result = self.journal.once(f"arm-{arm}-{to}", lambda: self._measured(arm, to, before))
         self.results[arm] = result
@@ -137,6 +137,11 @@ class Race:
         by_rung = CREDIT.get(self.arms[arm].rule)
         return 1.0 if by_rung is None else by_rung[self.plan.rungs.index(end)]
 
+    def risen(self, arm: int) -> float:
+        """The share of its rate that an arm had come to: less than 1 where a rise outlasts the race."""
+        rise = self.fewer(arm, self.warmup) if self.warmup else 0
+        return min(1.0, self.results[arm]["step"] / rise) if rise else 1.0
+
     def loss(self, arm: int) -> float:
         """The mean score of an arm on its latest rung."""
         return fmean(self.results[arm]["scores"])
@@ -176,8 +181,7 @@ class Race:
         best = ranked[0]
         names = ", ".join(self.arms[arm].name for arm in sorted(going))
         loss, leads = self.loss(best.arm), self.arms[best.arm].name
-        long = f"the time of {end} updates of {self.arms[0].rule}" if self.slow else f"{end} updates"
-        why = f"after {long} each; {self.held.loss} {loss:.4g} for {leads}"
+        why = f"after {self.long(end)} each; {self.held.loss} {loss:.4g} for {leads}"
         rows = [self.row(one, one.arm in going) for one in ranked]
         return Evidence(
             f"rung {number}",
@@ -191,11 +195,15 @@ class Race:
             picture={
                 "kind": "curves",
                 "lines": [self._curve(one.arm) for one in ranked],
-                "chosen": self.arms[best.arm].name,
+                "leads": self.arms[best.arm].name,
                 "y": "training loss",
                 "said": "arms: the loss of each batch before it is trained on",
             },
         )
+
+    def long(self, end: int) -> str:
+        """How long arms have trained to this end of the default's."""
+        return f"the time of {end} updates of {self.arms[0].rule}" if self.slow else f"{end} updates"
 
     def _made(self, arm: int) -> int:
         """Updates of an arm on its latest rung."""

@@ -40,18 +40,22 @@ def standings(scores: Mapping[int, Sequence[float]]) -> list[Standing]:
 def credited(
     scores: Mapping[int, Sequence[float]], credit: Mapping[int, float], start: float
 ) -> dict[int, Sequence[float]]:
-    """Losses as if each arm had come `credit` times as far from the loss of the start.
-
-    L ← start - credit·(start - L)"""
-    return {arm: [start - credit[arm] * (start - loss) for loss in losses] for arm, losses in scores.items()}
+    """Losses as if each arm had come `credit` times as far from the loss of the start, in logarithms: a loss
+    that is nearly nothing does not fall below it.   L ← L·(mean L/start)^(credit - 1)"""
+    return {arm: _scaled(losses, start, credit[arm] - 1) for arm, losses in scores.items()}
 
 
 def expected(scores: Sequence[float], before: Sequence[float]) -> list[float]:
     """Losses as they would be if an arm went on as it came.   L ← L·(mean L/mean L₁)^TREND"""
-    now, then = float(np.mean(scores)), float(np.mean(before))
-    if not (now > 0 and then > 0 and math.isfinite(now) and math.isfinite(then)):
+    return _scaled(scores, float(np.mean(before)), TREND)
+
+
+def _scaled(scores: Sequence[float], before: float, power: float) -> list[float]:
+    """Losses after so much more of the way from `before`; as they are where there are no logarithms."""
+    now = float(np.mean(scores))
+    if not (now > 0 and before > 0 and math.isfinite(now) and math.isfinite(before)):
         return list(scores)
-    return [loss * (now / then) ** TREND for loss in scores]
+    return [loss * (now / before) ** power for loss in scores]
 
 
 def survivors(ranked: Sequence[Standing], protected: Sequence[int], start: float, most: int) -> list[int]:
@@ -74,8 +78,8 @@ def winner(arms: Sequence[Arm], ranked: Sequence[Standing], default: int, start:
 
 
 def _inner(arms: Sequence[Arm], ranked: Sequence[Standing]) -> int:
-    """The best arm, or, where it is the highest rate of its rule, a lower one that is as good: what lies
-    beyond was not seen, and a rate that is too high costs more than one that is too low."""
+    """The best arm, or, where it is the highest rate of its rule that is left, a lower one that is as good:
+    what lies beyond was not seen for as long, and a rate that is too high costs more than one too low."""
     best = arms[ranked[0].arm]
     own = [one for one in ranked if alike(arms[one.arm], best)]
     if any(arms[one.arm].lr > best.lr for one in own):

@@ -52,12 +52,14 @@ def choose(
     tell: Tell,
     most: float = constants.LARGEST_SHARE,
     asked: Callable[[], object] = lambda: None,
+    trains: bool = True,
 ) -> Chosen:
     """Measure what the recipe of a job leaves open; each decision is told when it is made.
 
     most   the share of the budget that the search may take
+    trains whether the run follows, whose own evaluations come out of that share too
     asked  called before every update; may raise to stop, and the search goes on another time"""
-    search = Search(job, Journal(folder.path / PLACE), tell, asked, most)
+    search = Search(job, Journal(folder.path / PLACE), tell, asked, most, trains)
     _same_start(search)
     try:
         _machine(search)
@@ -114,7 +116,7 @@ def _descent(search: Search) -> Chosen:
     beside = search.gradients
     search.told(_looked(search, updates))
     first = families(default(search.job.recipe), "rule" in search.open, search.job.model)
-    beside += _evaluations(search.job, updates)
+    beside += _evaluations(search.job, updates) if search.trains else 0.0
     cost = least(search.job), renewal(search.job)
     drawn = plan(updates, search.most, _ramps(search, first), beside, *cost, rules=len(first))
     if not drawn.rungs or not search.open & RACED:
@@ -155,18 +157,21 @@ def _without_race(search: Search, drawn: Plan) -> Chosen:
     arm = default(search.job.recipe)
     if search.open & RACED:
         arm = _bounded(search, drawn, arm)
-    watched = min(max(round(0.02 * drawn.updates), constants.CLIP_STEPS[0]), constants.CLIP_STEPS[1])
+    fewest, most = constants.CLIP_STEPS
+    part = search.most / constants.LARGEST_SHARE
+    watched = min(max(round(part * constants.CLIP_SHARE * drawn.updates), fewest), most)
     if not search.open & WATCHED:
         return finished(search, arm, drawn.updates, None)
-    race = _race(search, drawn, [arm], constants.SCORES_SHARE * drawn.updates)
+    race = _race(search, drawn, [arm], drawn.scores)
     race.run(0, watched // 2)
     race.run(0, watched)
     return finished(search, arm, drawn.updates, race)
 
 
 def _bounded(search: Search, drawn: Plan, arm: Arm) -> Arm:
-    found = _edge(search, arm, drawn.ramp)
-    lr = min(arm.lr, found / constants.CAUTIOUS) if "lr" in search.open else arm.lr
+    lr = arm.lr
+    if "lr" in search.open:
+        lr = min(lr, _edge(search, arm, drawn.ramp) / constants.CAUTIOUS)
     few = f"{100 * search.most:.3g} % of {drawn.updates} updates are too few for a race: "
     if "rule" in search.open:
         search.tell(unmeasured("rule", arm.rule, few + "the default"))

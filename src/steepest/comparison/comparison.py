@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +50,7 @@ class Comparison:
             metric=metric,
             falls=falls,
             asked=len(self._plan.names) * self._plan.seeds,
+            unit=conditions.unit_of(self._plan.equal, self._plan.budget),
             earlier=[seeds for seeds in looks.noted(self._place.verdict) if seeds < self._plan.seeds],
         )
 
@@ -81,7 +83,8 @@ class Comparison:
         write_atomic(self._place.verdict, json.dumps(told, indent=1, ensure_ascii=False).encode())
         axis = conditions.axis_of(self._plan.equal, self._plan.budget)[1]
         name = self.folder.resolve().name
-        text = page.render(name, self._plan, found, self.results, self.evidence, axis)
+        place = shlex.quote(str(self.folder))
+        text = page.render(name, self._plan, found, self.results, self.evidence, axis, place)
         write_atomic(self._place.report, text.encode("utf-8"))
         return self._place.report
 

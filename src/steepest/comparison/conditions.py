@@ -76,3 +76,9 @@ def axis_of(equal: str, budget: str) -> tuple[str, str]:
     if equal == "gradients" and parse(budget).unit == "epochs":
         return "epoch", "passes over the data, forward and backward"
     return "step", "step" if equal == "steps" else "gradient evaluations"
+
+
+def unit_of(equal: str, budget: str) -> str:
+    """What a time to a target is counted in, on the axis of the picture."""
+    name = axis_of(equal, budget)[1]
+    return {"seconds": "time", "step": "updates"}.get(name, name)

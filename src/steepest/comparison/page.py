@@ -13,6 +13,7 @@ from steepest.comparison.plan import Plan
 from steepest.comparison.results import Result
 from steepest.comparison.verdict import Standing, Verdict
 from steepest.evidence import Evidence
+from steepest.recipe import PATHS
 from steepest.report import choices
 from steepest.report.markup import Markup, duration, element, joined, number, table
 from steepest.report.page import document
@@ -25,8 +26,9 @@ def render(
     results: Sequence[Result],
     evidence: Sequence[Evidence],
     axis: str,
+    place: str,
 ) -> str:
-    """The page as text."""
+    """The page as text.   place: its folder, as a shell takes it"""
     parts = {
         "Strategies": _standings(verdict),
         "Differences": _differences(verdict),
@@ -40,7 +42,7 @@ def render(
         element("section", element("h2", title), part, id=title.lower()) for title, part in parts.items()
     )
     nav = element("nav", *links, aria_label="Sections")
-    return document(name, _header(name, verdict), element("main", nav, *sections), _footer(name))
+    return document(name, _header(name, verdict), element("main", nav, *sections), _footer(place))
 
 
 def _header(name: str, verdict: Verdict) -> Markup:
@@ -106,7 +108,9 @@ def _differences(verdict: Verdict) -> Markup:
     metric = table(head, map(_difference, verdict.differences), "lrrrrrl")
     parts = [lead, element("h3", f"{verdict.metric}, first less second"), metric]
     if verdict.times:
-        title = "Time to the target, first over second; a miss counts as the whole run"
+        title = (
+            f"{verdict.unit.capitalize()} to the target, first over second; a miss counts as the whole run"
+        )
         parts += [element("h3", title), table(head, map(_ratio, verdict.times), "lrrrrrl")]
     return joined(parts)
 
@@ -200,13 +204,15 @@ def _question(plan: Plan) -> Markup:
 
 
 def _facts(told: Mapping[str, Any]) -> Markup:
-    pairs = (joined((element("dt", key), element("dd", str(value)))) for key, value in told.items())
+    # Paths stand as seen from the root in a question.
+    shown = {key: str(value).replace("./", "/", 1) if key in PATHS else value for key, value in told.items()}
+    pairs = (joined((element("dt", key), element("dd", str(value)))) for key, value in shown.items())
     return element("dl", *pairs, class_="facts")
 
 
-def _footer(name: str) -> Markup:
+def _footer(place: str) -> Markup:
     said = (
-        element("code", f"steepest resume {name}"),
+        element("code", f"steepest resume {place}"),
         " goes on with this comparison; the same command with more seeds adds to it.",
     )
     return element("footer", element("p", *said))

@@ -44,6 +44,7 @@ class Verdict:
     differences    of the metric, for every two strategies
     times          logarithms of ratios of times to the target, for every strategy over the reference
     done, asked    runs
+    unit           what times to the target are counted in
     earlier        seeds of the verdicts before this one;   level  what it is tested at for them"""
 
     metric: str
@@ -58,6 +59,7 @@ class Verdict:
     asked: int
     earlier: Sequence[int]
     level: float
+    unit: str = "time"
 
 
 def judged(
@@ -69,6 +71,7 @@ def judged(
     falls: bool,
     asked: int,
     earlier: Sequence[int] = (),
+    unit: str = "time",
 ) -> Verdict:
     """The verdict on runs that have ended, of these strategies, beside the reference, after earlier ones."""
     runs = {name: {one.seed: one for one in results if one.strategy == name} for name in names}
@@ -92,6 +95,7 @@ def judged(
         asked=asked,
         earlier=earlier,
         level=level,
+        unit=unit,
     )
 
 

@@ -161,11 +161,10 @@ def _time(verdict: Verdict, side: Standing, found: Finding) -> str:
     span = ""
     if found.known and math.isfinite(found.low):
         span = f", 95 % interval {math.exp(found.low):.3g} to {math.exp(found.high):.3g}"
+        span += f", sign-flip p {found.adjusted:.2g}"
     word = "separable" if found.separable else "not separable"
-    return (
-        f"{came}, in {ratio:.3g} times the time of {verdict.reference} ({word}{span}; a miss counts as the "
-        "whole run)."
-    )
+    times = f"{ratio:.3g} times the {verdict.unit} of {verdict.reference}"
+    return f"{came}, in {times} ({word}{span}; a miss counts as the whole run)."
 
 
 def _beaten_by(verdict: Verdict, found: Finding, lead: str) -> str:

@@ -15,7 +15,7 @@ from steepest.recipe import Recipe
 class Facts:
     """A run, as its folder tells it.
 
-    name       of the folder
+    name       of the folder;   place  its path
     recipe     its settings, the chosen ones in the place of "auto"
     course     {"warmup", "begin", "total"}, steps of the course of the rate that a search has laid out; or {}
     shape      of one example's inputs;   outputs  of the network
@@ -25,6 +25,7 @@ class Facts:
     per_epoch  updates an epoch"""
 
     name: str
+    place: str
     recipe: Recipe
     course: Mapping[str, int]
     shape: Any

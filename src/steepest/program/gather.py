@@ -34,6 +34,7 @@ def facts(folder: Folder, chosen: Mapping[str, Any], model: nn.Module | None) ->
     outputs = 1 if recipe.loss == "binary" else len(answers.classes or answers.targets)
     return Facts(
         name=folder.path.name,
+        place=str(folder.path),
         recipe=recipe,
         course=course,
         shape=fitted.input_shape,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from steepest.program import descent, main, network, objective, rate, training
 from steepest.program.facts import Facts, Piece, in_docstring
+from steepest.train.given import MARK
 
 HEAD = '''"""{title}
 
@@ -13,7 +14,7 @@ HEAD = '''"""{title}
 
 data.pt holds the rows as the run prepared them; steepest writes it once:
 
-    torch.save(steepest.Run({name}).tensors(), "data.pt")
+    torch.save(steepest.Run({place}).tensors({objects}), "data.pt")
 
 The order of examples is a DataLoader's, so that losses agree as those of two seeds of the run do. What
 steepest did besides, and this does not: checkpoints, resuming, keeping what is not finite from the
@@ -29,13 +30,19 @@ def write(facts: Facts) -> str:
     pieces = [*made, training.piece(facts), main.piece(facts)]
     notes = "".join(f";\n{note}" for piece in pieces for note in piece.notes)
     title = f"What the run {facts.name} did, in plain PyTorch. Written by steepest's Run.code()."
-    parts = {"title": title, "name": repr(facts.name), "notes": notes}
+    parts = {"title": title, "place": repr(facts.place), "objects": _objects(facts), "notes": notes}
     head = HEAD.format(**{key: in_docstring(part) for key, part in parts.items()})
     blocks = [
         f"{head}\n\n{_imports(pieces)}\n\n{_constants(pieces)}",
         *(piece.code.strip() for piece in pieces),
     ]
     return "\n\n\n".join(blocks) + "\n"
+
+
+def _objects(facts: Facts) -> str:
+    """Data that were objects are handed over again."""
+    given = (name for name in ("data", "val", "test") if str(getattr(facts.recipe, name)).startswith(MARK))
+    return ", ".join(f"{name}={name}" for name in given)
 
 
 def _imports(pieces: Sequence[Piece]) -> str:

@@ -72,10 +72,11 @@ def figure(picture: Any, heading: str) -> Markup:
     kind, curves = _worded(KINDS[str(picture["kind"])], picture), _curves(picture.get("lines"))
     if not curves:
         return element("figure", element("p", "Nothing that was measured was finite.", class_="empty"))
-    chosen, marks = picture.get("chosen"), _marks(picture.get("marks"))
+    word = "leads" if "leads" in picture else "chosen"
+    chosen, marks = picture.get(word), _marks(picture.get("marks"))
     drawn = _drawn(kind, curves, marks, chosen, f"{heading}: {kind.said}")
     title = element("h3", element("small", kind.said))
-    legend = element("figcaption", *_legend(curves, marks, chosen), class_="keys")
+    legend = element("figcaption", *_legend(curves, marks, chosen, word), class_="keys")
     return element("figure", title, drawn, legend, class_="measured")
 
 
@@ -135,13 +136,15 @@ def _before_lowest(curve: Curve) -> np.ndarray:
     return curve.y[: int(curve.y.argmin()) + 1]
 
 
-def _legend(curves: Sequence[Curve], marks: Sequence[tuple[str, float]], chosen: Any) -> list[Markup]:
+def _legend(
+    curves: Sequence[Curve], marks: Sequence[tuple[str, float]], chosen: Any, word: str
+) -> list[Markup]:
     keys = []
     for place, curve in enumerate(curves):
         tone, border = TONES[place % len(TONES)], BORDERS[place // len(TONES) % len(BORDERS)]
         wide = "" if border == "solid" else f";border-top-style:{border};width:2.6em"
         line = element("i", class_="line", style=f"--tone:var(--{tone}){wide}")
-        name = element("b", curve.name, " (chosen)") if curve.name == chosen else curve.name
+        name = element("b", curve.name, f" ({word})") if curve.name == chosen else curve.name
         keys.append(element("span", line, name))
     stroke = element("i", class_="mark", style="--tone:var(--muted)")
     return keys + [element("span", stroke, f"{name} {number(at)}") for name, at in marks]

@@ -94,11 +94,11 @@ def _problems(found: list[str]) -> Markup:
 
 def _footer(records: Records) -> Markup:
     commands = (
-        element("code", f"steepest fit {records.name}/recipe.toml"),
+        element("code", f"steepest fit {records.place}/recipe.toml"),
         " repeats this run; ",
-        element("code", f"steepest resume {records.name}"),
+        element("code", f"steepest resume {records.place}"),
         " continues it; ",
-        element("code", f"steepest report {records.name}"),
+        element("code", f"steepest report {records.place}"),
         " writes this page anew from the files beside it.",
     )
     return element("footer", element("p", *commands))

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import shlex
 import tomllib
 import zipfile
 import zlib
@@ -39,9 +40,11 @@ Parsed = TypeVar("Parsed")
 
 @dataclass(frozen=True)
 class Records:
-    """Everything the report shows. A part is empty where its file is missing or torn; `problems` says so."""
+    """Everything the report shows, and the folder as a shell takes it, its place. A part is empty where
+    its file is missing or torn; `problems` says so."""
 
     name: str
+    place: str = ""
     recipe: dict[str, Any] = field(default_factory=dict)
     evidence: list[dict[str, Any]] = field(default_factory=list)
     history: History = field(default_factory=History)
@@ -71,6 +74,7 @@ def read(path: Path) -> Records:
     reader = _Reader([])
     return Records(
         name=Path(path).resolve().name,
+        place=shlex.quote(str(path)),
         recipe=reader.read(folder.recipe, reader.toml, {}, "the settings of the run are unknown"),
         evidence=reader.read(folder.evidence, reader.json_lines, [], "it is unknown why choices were made"),
         history=reader.read(folder.metrics, reader.history, History(), "there are no curves to show"),

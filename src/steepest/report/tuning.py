@@ -68,6 +68,6 @@ def _footer(records: Records) -> Markup:
 
 
 def _command(records: Records) -> tuple[Markup, str]:
-    command = f"fit {records.name}/recipe.toml" if records.recipe else f"resume {records.name}"
+    command = f"fit {records.place}/recipe.toml" if records.recipe else f"resume {records.place}"
     does = " trains with them." if records.recipe else " goes on with the search."
     return element("code", f"steepest {command}"), does

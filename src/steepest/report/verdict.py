@@ -154,7 +154,7 @@ def _gap(records: Records) -> str:
 def _continuing(records: Records) -> str:
     if status(records) in ("finished", "failed"):
         return ""
-    return f"The command steepest resume {records.name} continues this run from its last whole checkpoint."
+    return f"The command steepest resume {records.place} continues this run from its last whole checkpoint."
 
 
 def _events(records: Records) -> str:

@@ -54,11 +54,17 @@ class Given:
             )
         return entry if value is None else value
 
+    def data_objects(self) -> dict[str, Any]:
+        """The data that were objects, by the name they were given under."""
+        return {name: one for name in DATA if (one := getattr(self, name)) is not None}
+
     def apart(self) -> Given:
         """The same with a copy of a network that was handed over: the person's own stays as it is."""
         return replace(self, model=deepcopy(self.model)) if isinstance(self.model, nn.Module) else self
 
 
+DATA = ("data", "val", "test", "sample_weight", "split_by")
+"""What rows are made of."""
 HOOKS = ("metrics", "log", "on_step", "on_evaluation")
 OBJECTS = tuple(f.name for f in fields(Given) if f.name not in HOOKS)
 

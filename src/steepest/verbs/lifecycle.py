@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from steepest.choose.ledger import Tell
 from steepest.choose.search import PLACE
 from steepest.errors import UserError
 from steepest.evidence import Evidence
-from steepest.folder import Folder, write_atomic
+from steepest.folder import Folder, Unwritable, write_atomic
 from steepest.recipe import Recipe
 from steepest.report import write as write_report
 from steepest.run import Run
@@ -34,7 +33,7 @@ from steepest.train.startpage import lines
 def begin(folder: Folder, recipe: Recipe, given: Given, console: Console | None = None) -> Run:
     """A new run in a folder that holds none, told on a console of its own unless one is given."""
     refuse_taken(folder)
-    job = build(recipe, given)
+    job, found = build(recipe, given), folder.names()
     folder.create()
     with folder.lock():
         refuse_taken(folder)  # another process may have come first while this one was building
@@ -47,10 +46,11 @@ def begin(folder: Folder, recipe: Recipe, given: Given, console: Console | None 
         write_atomic(folder.recipe, job.asked.relative_to(folder.path).to_toml().encode())
         try:
             return run(folder, job, console or Console())
-        except UserError:
-            if not folder.checkpoints.exists():  # nothing was trained: the mended command may have the folder
-                folder.recipe.unlink()
-                shutil.rmtree(folder.path / PLACE, ignore_errors=True)
+        except UserError as refused:
+            # Nothing was trained, so that the mended command may have the folder. What was measured before a
+            # disk was full waits for room on it.
+            if not isinstance(refused, Unwritable) and not folder.checkpoints.exists():
+                folder.give_back(found, folder.recipe.name, folder.preprocessing.name, PLACE)
             raise
 
 
@@ -100,7 +100,7 @@ def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False) -> 
         return run(folder, open_job, console)
     result = outcome.finish(job, steps, folder)
     _show_end(folder, result, console)
-    return Run(folder.path, model=job.model)
+    return Run(folder.path, model=job.model, **job.given.data_objects())
 
 
 def telling(folder: Folder, bar: Progress) -> Tell:
@@ -145,7 +145,7 @@ def _stopped(stopped: Interrupted, folder: Folder, job: Job) -> Run:
     """At a prompt the run as it is; elsewhere the process ends."""
     if not (stopped.signal == "SIGINT" and hasattr(sys, "ps1")):
         raise stopped
-    return Run(folder.path, model=job.model)
+    return Run(folder.path, model=job.model, **job.given.data_objects())
 
 
 def _show_start(job: Job, summary: Sequence[str], folder: Folder, console: Console) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
+from steepest.choose.handover import read
+from steepest.choose.search import PLACE
 from steepest.comparison.place import is_comparison
 from steepest.errors import UserError
 from steepest.evidence import Evidence, append
@@ -18,6 +20,7 @@ from steepest.run import Run
 from steepest.train import environment, machine
 from steepest.train.budget import parse
 from steepest.train.given import HOOKS, OBJECTS, separate
+from steepest.train.growth import updates
 from steepest.train.job import Job, build
 from steepest.verbs.lifecycle import run
 
@@ -92,9 +95,10 @@ def _extended(recipe: Recipe, budget: str) -> Recipe:
 
 def _check_more(place: Folder, job: Job) -> None:
     """A budget that is used up already would leave nothing to do, and a recipe that tells another run."""
-    done = Run(place.path).steps
-    allowed = parse(job.recipe.budget).steps(job.source.per_epoch)
-    if allowed is not None and allowed <= done:
+    done, chosen = Run(place.path).steps, read(place.path / PLACE)
+    measured = job if chosen is None else job.having(chosen.settings)
+    allowed = updates(parse(job.recipe.budget), measured.source)
+    if allowed is not None and allowed - (chosen.lost if chosen else 0) <= done:
         raise UserError(
             f"The budget of {job.recipe.budget} is {allowed} steps, and {done} are done already. "
             'Give more, for example --budget "+10 epochs".'

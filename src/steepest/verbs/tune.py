@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from steepest.choose.ledger import Chosen
 from steepest.choose.search import PLACE, choose
 from steepest.errors import UserError
 from steepest.evidence import Evidence
-from steepest.folder import LOCK, Folder, write_atomic
+from steepest.folder import Folder, Unwritable, write_atomic
 from steepest.recipe import Recipe
 from steepest.report import tuning
 from steepest.train import environment, machine
@@ -75,16 +74,17 @@ def _held(place: Folder, question: Question, console: Console) -> list[Evidence]
     with machine.kept():
         job = build(question.recipe, question.given.apart())
         allowed = share(question.budget, job)
-        found = place.path.exists()
+        found = place.names()
         place.create()
         with place.lock():
             fresh = _begin(place, job, question)
             try:
                 if not place.recipe.exists() and not _measured(place, job, question, allowed, console):
                     return records.read(place.evidence)
-            except UserError:
-                if fresh:  # the mended question may have the folder
-                    _give_back(place, found)
+            except UserError as refused:
+                # The mended question may have the folder; what a full disk cut short goes on in it.
+                if fresh and not isinstance(refused, Unwritable):
+                    place.give_back(found, tuning.ASKED, tuning.PLAN, optuna_search.JOURNAL, PLACE)
                 raise
     console.print(f"train with it: steepest fit {place.recipe}", highlight=False, soft_wrap=True)
     console.print(f"report: {tuning.write(place.path)}", highlight=False, soft_wrap=True)
@@ -110,17 +110,6 @@ def _begin(place: Folder, job: Job, question: Question) -> bool:
     return True
 
 
-def _give_back(place: Folder, found: bool) -> None:
-    """Take away what a refused question has written, and the folder too unless it was found here."""
-    for name in (tuning.ASKED, tuning.PLAN, optuna_search.JOURNAL, place.env.name, place.evidence.name):
-        (place.path / name).unlink(missing_ok=True)
-    shutil.rmtree(place.path / PLACE, ignore_errors=True)
-    if not found:
-        (place.path / LOCK).unlink(missing_ok=True)
-        with suppress(OSError):  # something else lies in it by now
-            place.path.rmdir()
-
-
 def _measured(place: Folder, job: Job, question: Question, allowed: Share, console: Console) -> bool:
     """Search, and freeze what was chosen; whether the search came to its end.
 
@@ -140,7 +129,7 @@ def _measured(place: Folder, job: Job, question: Question, allowed: Share, conso
             if question.engine == "optuna":
                 chosen = _by_optuna(place, job, question, allowed, tell, asked, console)
             else:
-                chosen = choose(job, place, tell, allowed.part, asked)
+                chosen = choose(job, place, tell, allowed.part, asked, trains=False)
     except Interrupted as stopped:
         if not (stopped.signal == "SIGINT" and hasattr(sys, "ps1")):
             raise
@@ -163,7 +152,7 @@ def _by_optuna(
     seconds, updates = allowed.budget.seconds, allowed.budget.steps(job.source.per_epoch)
     if seconds is not None:
         journal = Journal(place.path / PLACE)
-        updates = int(journal.once("pace", lambda: pace.horizon(job, seconds).decided))
+        updates = int(journal.once("length", lambda: pace.horizon(job, seconds).decided))
     if updates is None:
         raise UserError(
             "The length of an epoch is not known before it has been read. Give a budget in steps."

@@ -101,8 +101,10 @@ class Run:
         return self._model.eval()
 
     def predict(self, data: Any) -> np.ndarray:
-        """Labels, or numbers in the target's units, for each row of a file, frame or array."""
-        return self.preprocessing.decode(self._outputs(data))
+        """Labels, as text or as whole numbers where the target's were, or numbers in the target's units, for
+        each row of a file, frame or array."""
+        found = self.preprocessing.decode(self._outputs(data))
+        return found.astype(np.int64) if self.preprocessing.answers.whole else found
 
     def probabilities(self, data: Any) -> np.ndarray:
         """(n, classes) probabilities, in the order of `preprocessing.answers.classes`."""

@@ -16,10 +16,10 @@ def of_trials(best: Any, ended: Sequence[Any], spent: float, under: Terms) -> Ev
     pruned = sum(map(is_pruned, ended))
     examples = sum(count(batch[0]) for batch in under.held)
     why = (
-        f"val/loss {best.value:.4g}, the least of {len(ended)} trials of {under.updates} updates, {pruned} "
-        f"of them pruned, drawn by Optuna's TPE and scored on {examples} examples"
+        f"val/loss {best.value:.4g}, the least of {len(ended)} trials of {under.updates} updates of "
+        f"{under.size}, {pruned} of them pruned, drawn by Optuna's TPE and scored on {examples} examples"
     )
-    rows = [{"trial": one.number, **one.params, "came to": came_to(one)} for one in ended]
+    rows = [{"trial": one.number, **one.params, "came to": came_to(one, under.size)} for one in ended]
     lines = [
         {
             "name": f"trial {one.number}",
@@ -35,7 +35,8 @@ def of_trials(best: Any, ended: Sequence[Any], spent: float, under: Terms) -> Ev
         rows,
         seconds=sum(one.user_attrs["seconds"] for one in ended),
         gradients=round(spent),
-        picture={"kind": "curves", "lines": lines, "chosen": f"trial {best.number}"},
+        picture={"kind": "curves", "lines": lines, "chosen": f"trial {best.number}"}
+        | {"x": f"examples, in updates of {under.size}"},
     )
 
 
@@ -60,8 +61,8 @@ def is_pruned(one: Any) -> bool:
     return one.state.name == "PRUNED"
 
 
-def came_to(one: Any) -> str:
-    """val/loss 0.41 after 75 updates, pruned"""
+def came_to(one: Any, size: int) -> str:
+    """val/loss 0.41, pruned after 4,800 examples: updates of trials differ in size"""
     trained, loss = one.user_attrs["curve"][-1]
     said = "died" if loss is None else f"val/loss {loss:.4g}" + (", pruned" if is_pruned(one) else "")
-    return f"{said} after {trained:.4g} updates"
+    return f"{said} after {trained * size:,.0f} examples"

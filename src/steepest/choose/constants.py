@@ -65,9 +65,10 @@ powers from 0.25 to 0.75 differ by less than 1 % in the median."""
 
 CREDIT = {"muonmatched": (2.0, 1.1)}
 """How much further than it has come, in logarithms, an arm counts as having come on each rung, by rule, where
-others have 1: what gains late is not told from what gains early by early losses (Wen et al. 2025, arXiv:2509.02046: ranks
-flip while the rate falls). On the suite Muon at its best rate had come 0.46 to 1.6 of AdamW's way, at AdamW's
-best rate, after 1.5 % of a run, 0.98 to 1.6 after 4.5 %; at the end it was ahead on all eight."""
+others have 1: what gains late is not told from what gains early by early losses (Wen et al. 2025,
+arXiv:2509.02046: ranks flip while the rate falls). On the suite Muon at its best rate had come 0.46 to 1.6 of
+AdamW's way, at AdamW's best rate, after 1.5 % of a run, 0.98 to 1.6 after 4.5 %; at the end it was ahead on
+all eight."""
 
 ALIKE = 2.0
 """Standard errors behind the highest rate of a rule within which a lower one is taken for it. Without this,
@@ -212,7 +213,8 @@ BLIND = 4
 """Times the usual size that may be chosen where no clock tells what it costs."""
 
 TRIED = 0.1
-"""Share of what follows the search after which the chosen run is held against the default arm."""
+"""Share of what follows the search after which the chosen run is held against the default arm and its own
+beginning."""
 
 REGRET = 2.0
 """Standard errors by which it must be worse than the default was, or than it was itself when the search

@@ -120,7 +120,8 @@ class _Search:
         states = self.optuna.trial.TrialState
         whole = ended.rung == len(trials.RUNGS) and not ended.died
         self.study.tell(trial, ended.loss if whole else None, states.COMPLETE if whole else states.PRUNED)
-        return f"trial {trial.number}: {shown(trial.params)}: {came_to(self.study.trials[trial.number])}"
+        came = came_to(self.study.trials[trial.number], self.terms.size)
+        return f"trial {trial.number}: {shown(trial.params)}: {came}"
 
     def _ask(self) -> Any:
         """The next trial: the default first, then what TPE makes of those that have ended."""

@@ -19,12 +19,14 @@ class Answers:
     classes       labels in the order of the outputs; None for numbers
     shift, scale  for every target: y = (target - shift) / scale
     targets       names of what is predicted
+    whole         whether labels were whole numbers, which predictions then are too
     """
 
     targets: tuple[str, ...]
     classes: tuple[str, ...] | None
     shift: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    whole: bool = False
 
     @property
     def kind(self) -> Literal["classification", "binary", "regression"]:
@@ -38,7 +40,8 @@ class Answers:
         """From the plain dict of `dataclasses.asdict`, through JSON or not."""
         classes = content["classes"]
         named = tuple(content["targets"]), None if classes is None else tuple(classes)
-        return Answers(*named, tuple(content["shift"]), tuple(content["scale"]))
+        scaled = tuple(content["shift"]), tuple(content["scale"])
+        return Answers(*named, *scaled, content.get("whole", False))
 
     def encode(self, target: np.ndarray) -> np.ndarray:
         """int64 numbers of classes, or float32 standardised numbers, (n,) or (n, targets)."""
@@ -94,7 +97,8 @@ class Answers:
 def fit(target: np.ndarray | None, task: Task) -> Answers:
     """Classes as the task names them, or the mean and deviation of training targets; None: numbers stay."""
     if task.classes is not None:
-        return Answers(task.targets, task.classes)
+        whole = target is not None and target.dtype.kind in "iu"
+        return Answers(task.targets, task.classes, whole=whole)
     if target is None:
         return Answers(task.targets, None, (0.0,) * task.outputs, (1.0,) * task.outputs)
     from sklearn.preprocessing import StandardScaler

@@ -266,7 +266,8 @@ def _judge(found: Edge, start: float, most: float) -> None:
         )
     if not found.fell:
         raise UserError(
-            f"The loss never fell by more than its noise before it left at {found.rates[-1]:.2g}: the "
-            "network does not train at any of these rates. Give larger batches, and look whether gradients "
-            "reach the weights and targets belong to their inputs."
+            f"The loss never fell by more than its noise before it left at {found.rates[-1]:.2g}. A network "
+            "that has been trained already is near where it can come to: keep its rate. A fresh one does not "
+            "train at any of these rates: give larger batches, and look whether gradients reach the weights "
+            "and targets belong to their inputs."
         )

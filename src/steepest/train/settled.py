@@ -155,7 +155,7 @@ def scheduled(recipe: Recipe, given: Given, per_epoch: int | None, total: int | 
 def stopping_of(recipe: Recipe) -> Stopping:
     """The machine that lowers the rate, goes back and stops; it lowers and raises under "plateau" only, and
     where it is to know itself when to stop: never at the full rate."""
-    moves = recipe.schedule == "plateau" or recipe.stop is not None
+    moves = lowers(recipe)
     return Stopping(
         patience=recipe.patience,
         min_delta=recipe.min_delta,
@@ -163,6 +163,11 @@ def stopping_of(recipe: Recipe) -> Stopping:
         max_decays=recipe.max_decays if moves else 0,
         raise_after=recipe.raise_after if moves else None,
     )
+
+
+def lowers(recipe: Recipe) -> bool:
+    """Whether the machine that stops may lower the rate first."""
+    return recipe.schedule == "plateau" or recipe.stop is not None
 
 
 def falls(recipe: Recipe) -> bool:

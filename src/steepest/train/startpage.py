@@ -11,6 +11,7 @@ from torch import nn
 
 from steepest.evidence import Evidence
 from steepest.recipe import Recipe
+from steepest.train import settled
 from steepest.train.given import MARK
 
 LAYERS = 12
@@ -95,7 +96,7 @@ def stopping(recipe: Recipe) -> str:
     if recipe.patience is None:
         return "Training runs to that end; the best weights are kept."
     waited = f"After {recipe.patience} evaluations without gain"
-    if recipe.schedule != "plateau" or not recipe.max_decays:
+    if not settled.lowers(recipe) or not recipe.max_decays:
         return f"{waited} training stops."
     times = {1: "once", 2: "twice"}.get(recipe.max_decays, f"{recipe.max_decays} times")
     return (

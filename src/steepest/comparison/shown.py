@@ -63,7 +63,7 @@ class Bar:
         self._say(f"{self._done}/{self._total}  {result.strategy}  seed {result.seed}  {value}  {spent}")
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(line, markup=False, highlight=False, soft_wrap=not self._console.is_terminal)
 
 
 def show(verdict: Verdict, console: Console) -> None:

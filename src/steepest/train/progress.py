@@ -139,9 +139,10 @@ class LiveTable:
         """Show the last rows and leave them standing."""
         if not self._begun:
             return
-        if self._rows:
-            now, step, loss = self._now
-            self._now = (now, max(step, self._rows[-1][0]), loss)
+        now, step, loss = self._now
+        if self._rows and self._rows[-1][0] > step:
+            step, row, _ = self._rows[-1]
+            self._now = (now, step, _number(row["train/loss"]) if "train/loss" in row else loss)
         self._live.stop()
 
     def _whole(self) -> RenderableType:
@@ -184,7 +185,7 @@ class LiveTable:
 
 def _say(console: Console, evidence: Evidence) -> None:
     # rich flushes what it prints, and lifts it above a table that is live.
-    console.print(str(evidence), markup=False, highlight=False, soft_wrap=True)
+    console.print(str(evidence), markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def _shown(metrics: Mapping[str, float]) -> dict[str, float]:

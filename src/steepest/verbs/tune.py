@@ -159,7 +159,7 @@ def _by_optuna(
         )
 
     def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
     return optuna_search.search(job, place, updates, tell, say, asked, seconds=seconds, also=question.also)
 

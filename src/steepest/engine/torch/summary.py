@@ -22,7 +22,7 @@ def _line(rule: Rule, made_with: Rule, group: dict[str, Any]) -> str:
     decay = getattr(rule, "weight_decay", 0.0)
     decays = f"weight decay {decay:g}" if decay else "no weight decay"
     tensors = f"{len(group['params'])} tensor{'s' * (len(group['params']) != 1)}"
-    weights = f"{tensors}, {numbers:,} numbers{_names(group)}"
+    weights = f"{tensors}, {numbers:,} number{'s' * (numbers != 1)}{_names(group)}"
     part = f"{group['part']}, " if "part" in group else ""
     return f"{type(rule).__name__}, lr {_rate(rule, made_with, group)}, {decays}: {part}{weights}"
 

@@ -149,6 +149,6 @@ def _average(search: Search) -> None:
     job = search.job.having(search.settings)
     if job.recipe.average is not None or rule_of(job.recipe, job.given).evaluates():
         return
-    why = "tested and shipped is the mean of about the last ninth of all updates, without a high rate's noise"
+    why = "tested and shipped is the mean of about the last ninth of updates until then, without their noise"
     search.told(Evidence("average", constants.WATCHED, why))
     search.settings["average"] = constants.WATCHED

@@ -67,29 +67,27 @@ def _standings(verdict: Verdict) -> Markup:
     )
     kinds = dict.fromkeys(kind for one in verdict.standings for kind in one.metrics)
     tested = [kind for kind in kinds if kind.startswith("test/")]
-    head = [
-        "strategy",
-        "rate",
-        verdict.metric,
-        "± sd",
-        "reached the target",
-        "failed",
-        *tested,
-        "steps",
-        "time",
-    ]
-    rows = ([one.strategy, *_row(one, tested)] for one in verdict.standings)
-    return joined((lead, table(head, rows, "l" + "r" * (len(head) - 1))))
+    head = ["strategy", "rate", verdict.metric, "± sd", "reached the target", "failed", "steps", "time"]
+    rows = ([one.strategy, *_row(one)] for one in verdict.standings)
+    parts = [lead, table(head, rows, "l" + "r" * (len(head) - 1))]
+    if tested:
+        seen = (
+            [one.strategy, *(number(one.metrics.get(kind)) for kind in tested)] for one in verdict.standings
+        )
+        parts += [
+            element("h3", "on the test part"),
+            table(["strategy", *tested], seen, "l" + "r" * len(tested)),
+        ]
+    return joined(parts)
 
 
-def _row(one: Standing, tested: Sequence[str]) -> list[str]:
+def _row(one: Standing) -> list[str]:
     return [
         number(one.lr),
         number(one.mean),
         number(one.spread),
         f"{one.reached} of {one.runs}",
         str(one.failed),
-        *(number(one.metrics.get(kind)) for kind in tested),
         number(one.spent.get("steps")),
         duration(one.spent.get("seconds")),
     ]

@@ -3,6 +3,7 @@
 end        the final metric, median over seeds
 ratio      geometric mean over pairs of the same workload and seed; 95 %, seeds resampled within workloads
 ends below pairs, and workloads by their medians
+searched   the share of its budget that a call of fit did not train the run with: search and evaluations
 reached    the pairs in which a method comes to where the other one ends, and at which part of its budget: the
            geometric mean, a miss counting as the whole budget and one more
 A run that diverged ends nowhere: it has lost its pair, and its ratio counts as CAP.
@@ -34,7 +35,7 @@ def report(names: Sequence[str], against: str, length: float, records: Iterable[
             f"There is no run of {against!r} of length {length:g}. There are runs of {', '.join(held)}."
         )
     title = f"Ends of runs of {length:g} standard lengths, beside {against}"
-    return "\n\n".join([title, _ends(held, names), _beside(held, against)])
+    return "\n\n".join([title, _ends(held, names), _beside(held, against), *_searched(held)])
 
 
 def _runs(records: Iterable[Record], names: Sequence[str], length: float) -> dict[str, Ends]:
@@ -57,6 +58,28 @@ def _beside(held: dict[str, Ends], against: str) -> str:
     rows = [["method", f"ratio to {against}", "worst", "ends below", "of workloads", "reached", "at"]]
     rows += [[method, *_line(runs, held[against])] for method, runs in held.items() if method != against]
     return aligned(rows)
+
+
+def _searched(held: dict[str, Ends]) -> list[str]:
+    """A line for each method that measures within its budget."""
+    lines = []
+    for method, runs in held.items():
+        shares = {cell: share for cell, run in runs.items() if (share := _search(run)) is not None}
+        if shares:
+            worst = max(shares, key=lambda cell: shares[cell])
+            middle = float(np.median(list(shares.values())))
+            lines.append(
+                f"{method} searched for {middle:.1%} of its budget in the median of {len(shares)} runs, for "
+                f"{shares[worst]:.1%} at most ({worst[0]}, seed {worst[1]})"
+            )
+    return lines
+
+
+def _search(run: Record) -> float | None:
+    """What of the budget was not spent on the run's own updates; None where there was no search of fit's."""
+    told = (run.get("config") or {}).get("evidence", [])
+    lengths = [one["decided"] for one in told if one["choice"] == "horizon"]
+    return 1 - lengths[-1] / run["budget"] if lengths else None
 
 
 def _line(ours: Ends, theirs: Ends) -> list[str]:

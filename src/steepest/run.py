@@ -26,7 +26,7 @@ from steepest.models.weights_file import load_weights
 from steepest.recipe import Recipe
 from steepest.train import loss, network
 from steepest.train import metrics as measuring
-from steepest.train.given import Given, separate
+from steepest.train.given import DATA, Given, separate
 from steepest.train.prepare import prepare
 
 AT_ONCE = 1024
@@ -37,7 +37,7 @@ class Run:
     """An earlier run. Opening it runs no code of its folder; weights are read when they are first needed.
 
     model    the network, where it was an object; a preset or import path is made anew
-    objects  what else was one, and is not to be handed over again: data, …"""
+    objects  data, val, test, sample_weight and split_by, where these were objects: for `tensors`"""
 
     def __init__(
         self, folder: str | os.PathLike[str], *, model: nn.Module | None = None, **objects: Any
@@ -45,6 +45,10 @@ class Run:
         self.folder = Path(folder)
         self._files = Folder(folder)
         self._model, self._objects = model, objects
+        if unknown := sorted(objects.keys() - set(DATA)):
+            raise UserError(
+                f"Run takes model= and {', '.join(f'{one}=' for one in DATA)}, not {unknown[0]}=."
+            )
         self._loaded = False
         if not self._files.recipe.exists():
             raise UserError(f"There is no run in {str(folder)!r}: it holds no recipe.toml.")

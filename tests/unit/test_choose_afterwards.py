@@ -131,6 +131,10 @@ def test_a_run_that_was_just_made_has_its_rows_at_hand() -> None:
     run = fit(**LINE)
     inputs, target = run.tensors()["train"][:2]
     assert len(inputs) == len(target) == 840
+    again = st.Run(run.folder, data=(X, z)).tensors()["train"][0]
+    assert np.array_equal(again, inputs)
+    with pytest.raises(st.UserError, match="not rows="):
+        st.Run(run.folder, rows=X)
 
 
 class Clocked:

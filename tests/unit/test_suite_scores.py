@@ -220,3 +220,13 @@ def test_ends_beside_a_method_that_never_ran(results: Path) -> None:
         finals.report(NAMES, "muon", 1.5)
     with pytest.raises(UserError, match="length 9"):
         finals.report(NAMES, "quick", 9)
+
+
+def test_what_a_search_took_is_read_off_the_length_of_its_run(results: Path) -> None:
+    for seed, (first, *again) in enumerate([[40], [45], [42, 30]]):
+        told = [{"choice": "horizon", "decided": steps} for steps in (first, *again)]
+        run = made_run("auto", NAMES[0], seed, [1.0, 0.9, 0.8, 0.7, 0.6], config={"evidence": told})
+        ledger.append("methods", run, results)
+    said = finals.report(NAMES, "quick", 1.5)
+    share = f"20.0% of its budget in the median of 3 runs, for 40.0% at most ({NAMES[0]}, seed 2)"
+    assert f"auto searched for {share}" in said

@@ -106,9 +106,9 @@ def test_a_search_waits_for_room_on_the_disk(monkeypatch: pytest.MonkeyPatch) ->
     with monkeypatch.context() as full:
 
         def refuse(*given: Any) -> None:
-            raise Unwritable("no space")
+            raise OSError(28, "No space left on device")
 
-        full.setattr(trial.checkpoint, "write", refuse)
+        full.setattr(trial.checkpoint, "_fill", refuse)
         with pytest.raises(Unwritable):
             fit(lr="auto", out="run", **LINE)
     assert Path("run/recipe.toml").exists()

@@ -19,7 +19,7 @@ import safetensors.torch
 from torch import Tensor
 
 from steepest.errors import UserError
-from steepest.folder import sync_folder
+from steepest.folder import Unwritable, sync_folder
 from steepest.train.state import Snapshot
 
 FORMAT = 1
@@ -44,7 +44,7 @@ def steps(checkpoints: Path) -> list[int]:
 
 
 def write(checkpoints: Path, snapshot: Snapshot) -> Path:
-    """Put a snapshot on the disk, whole or not at all. Raises UserError where the disk refuses."""
+    """Put a snapshot on the disk, whole or not at all. Raises Unwritable where the disk refuses."""
     final = path_of(checkpoints, snapshot.step)
     made = checkpoints / f".{final.name}.tmp"
     try:
@@ -55,7 +55,7 @@ def write(checkpoints: Path, snapshot: Snapshot) -> Path:
         _replace(made, final)
     except OSError as error:
         shutil.rmtree(made, ignore_errors=True)
-        raise UserError(
+        raise Unwritable(
             f"The checkpoint of step {snapshot.step} cannot be written to {str(checkpoints)!r}: "
             f"{error.strerror or error}. Earlier checkpoints are untouched; make room and resume."
         ) from error

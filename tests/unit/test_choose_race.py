@@ -66,8 +66,8 @@ def test_a_rule_has_the_credit_of_the_rung_that_it_is_on(raced: Any) -> None:
     (first, second), last = raced(adamw=(1.0, 1.0), muon=(1.6, 1.6))
     assert [*first] == ["muon", "adamw"]
     assert [*second] == ["adamw", "muon"]
-    assert first == pytest.approx({"muon": START - 2.0 * (START - 1.6), "adamw": 1.0})
-    assert second == pytest.approx({"muon": START - 1.1 * (START - 1.6), "adamw": 1.0})
+    assert first == pytest.approx({"muon": 1.6 * (1.6 / START), "adamw": 1.0})
+    assert second == pytest.approx({"muon": 1.6 * (1.6 / START) ** 0.1, "adamw": 1.0})
     assert last[0].arm == 0
 
 
@@ -83,6 +83,6 @@ def test_on_the_last_rung_it_counts_how_an_arm_has_come_there(raced: Any) -> Non
 def test_credit_is_for_the_way_that_an_arm_is_expected_to_have_come(raced: Any) -> None:
     (_, second), last = raced(adamw=(1.0, 0.8), muon=(1.6, 0.95))
     expected = 0.95 * (0.95 / 1.6) ** TREND
-    assert second["muon"] == pytest.approx(START - 1.1 * (START - expected))
+    assert second["muon"] == pytest.approx(expected * (expected / START) ** 0.1)
     assert second["adamw"] == pytest.approx(0.8 * 0.8**TREND)
     assert last[0].arm == 1

@@ -131,7 +131,7 @@ def test_in_a_process_of_its_own_it_agrees_within_the_spread_of_seeds(fitted: An
 def facts(rule: str, **settings: Any) -> Facts:
     recipe = Recipe.of({"data": "digits", "rule": rule, "model": "mlp", "hidden": [6, 5]} | settings)
     recipe = recipe.model_copy(update={"loss": "mse", "schedule": "constant"})
-    return Facts("small", recipe, {}, (7,), 3, None, None, steps=5, per_epoch=5)
+    return Facts("small", "runs/small", recipe, {}, (7,), 3, None, None, steps=5, per_epoch=5)
 
 
 def plain(kind: type[rules.RULES[0]]) -> bool:  # type: ignore[valid-type]
@@ -179,7 +179,7 @@ def test_the_number_format_is_that_of_a_kind_of_device(device: str, kind: str) -
 
 @pytest.mark.parametrize("name", ['a"""\\N', "it's", 'said "so"'])
 def test_names_from_a_folder_are_no_code(name: str) -> None:
-    about = replace(facts("sgd"), name=name)
+    about = replace(facts("sgd"), name=name, place=f"runs/{name}")
     stranger = f'object {name}")\nimport nothing_of_the_kind  #'
     own = {"loss": stranger, "schedule": stranger, "model": stranger, "augment": stranger}
     program = executed(write(replace(about, recipe=about.recipe.model_copy(update=own))))

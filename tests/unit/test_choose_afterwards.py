@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_search import LINE, SLOW, X, fit, told, z
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -19,25 +20,10 @@ from steepest.rules import AdamW
 from steepest.schedule import Cosine
 from steepest.train import checkpoint
 
-draw = np.random.default_rng(0)
-N = 1200
-X = (0.3 * draw.normal(size=(N, 6))).astype(np.float32)
-z = (X @ np.arange(1.0, 7.0) + 0.01 * draw.normal(size=N)).astype(np.float32)
-LINE: dict[str, Any] = {"model": "linear", "rule": "sgd", "schedule": "constant", "patience": 10_000}
-SLOW: dict[str, Any] = {"batch_size": 16, "scale": None, "num_threads": 1}
-
 
 @pytest.fixture(autouse=True)
 def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def fit(data: Any = (X, z), budget: str = "600 steps", **settings: Any) -> st.Run:
-    return st.fit(data, budget=budget, **SLOW | settings)
-
-
-def told(run: st.Run, choice: str) -> Evidence:
-    return next(one for one in run.evidence if one.choice == choice)
 
 
 def test_more_budget_asks_for_no_way_back_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

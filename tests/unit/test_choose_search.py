@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_search import LINE, N, X, fit, told, z
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -18,26 +19,12 @@ from steepest.choose.arms import Arm
 from steepest.evidence import Evidence
 from steepest.train import checkpoint
 
-draw = np.random.default_rng(0)
-N = 1200
-X = (0.3 * draw.normal(size=(N, 6))).astype(np.float32)
-z = (X @ np.arange(1.0, 7.0) + 0.01 * draw.normal(size=N)).astype(np.float32)
 y = (X[:, 0] + X[:, 1] > 0.5 * X[:, 2]).astype(np.int64)
-LINE: dict[str, Any] = {"model": "linear", "rule": "sgd", "schedule": "constant", "patience": 10_000}
-SLOW: dict[str, Any] = {"batch_size": 16, "scale": None, "task": "auto"}
 
 
 @pytest.fixture(autouse=True)
 def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def fit(data: Any = (X, z), budget: str = "600 steps", **settings: Any) -> st.Run:
-    return st.fit(data, budget=budget, **SLOW | settings)
-
-
-def told(run: st.Run, choice: str) -> Evidence:
-    return next(one for one in run.evidence if one.choice == choice)
 
 
 def chosen(run: st.Run) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from steepest.choose.arms import Arm, beyond, candidates, default, lowest, protected
+from steepest.choose.arms import Arm, beyond, candidates, default, lowest, lowest_of, protected
 from steepest.choose.constants import ARMS, LARGEST_SHARE, LONGER, REMEMBERED, TAU
 from steepest.choose.decay import weight_decay
 from steepest.choose.plan import Plan, going_on, plan
@@ -133,8 +133,18 @@ def test_rates_climb_outwards_from_the_outermost_only() -> None:
 
 
 @pytest.mark.parametrize(("edge", "first"), [(0.05, 1e-3), (1e-3, 1e-3 / 3), (10.0, 0.1)])
-def test_the_edge_corrects_a_default_by_orders_of_magnitude_only(edge: float, first: float) -> None:
-    assert lowest(Arm("adamw", 1e-3), edge) == pytest.approx(first)
+def test_the_edge_corrects_a_default(edge: float, first: float) -> None:
+    assert lowest(Arm("sgd", 1e-3), edge, 1.0) == pytest.approx(first)
+
+
+@pytest.mark.parametrize(("edge", "first"), [(5.0, 5e-3), (0.4, 1e-3), (1e-3, 1e-3), (3e-5, 1e-4)])
+def test_that_of_adam_s_kind_by_orders_of_magnitude_only(edge: float, first: float) -> None:
+    assert lowest(Arm("adamw", 1e-3), edge, 2.0) == pytest.approx(first)
+
+
+def test_where_all_arms_have_died_the_next_is_below_the_lowest() -> None:
+    arms = [Arm("adamw", 1e-3), Arm("adamw", 1e-4), Arm("muonmatched", 1e-2)]
+    assert beyond(arms, lowest_of(arms)) == Arm("adamw", pytest.approx(10**-4.5))
 
 
 def test_two_losses_of_zero_are_a_tie_and_no_error() -> None:
@@ -149,7 +159,7 @@ CONTROL = default(Recipe.of({"data": "digits", "lr": 1e-3, "weight_decay": 0.01}
 
 
 def test_an_arm_is_not_run_twice() -> None:
-    arms = candidates(CONTROL, [(CONTROL, 1.1e-2)], True, 8)
+    arms = candidates(CONTROL, [CONTROL.at(1.1e-3)], True, 8)
     assert arms[0] == CONTROL
     rates = sorted(arm.lr for arm in arms)
     assert all(b / a >= 1.5 for a, b in pairwise(rates))
@@ -157,13 +167,13 @@ def test_an_arm_is_not_run_twice() -> None:
 
 def test_a_rate_that_is_given_stays() -> None:
     other = Arm("nesterov", 0.1)
-    arms = candidates(CONTROL, [(CONTROL, math.inf), (other, math.inf)], False, 8)
+    arms = candidates(CONTROL, [CONTROL, other], False, 8)
     assert {arm.lr for arm in arms} == {CONTROL.lr}
     assert {arm.rule for arm in arms} == {"adamw", "nesterov"}
 
 
 def test_a_free_rule_brings_several_families() -> None:
-    arms = candidates(CONTROL, [(CONTROL, 0.03), (Arm("nesterov", 1e-3), 1.0)], True, 8)
+    arms = candidates(CONTROL, [CONTROL, Arm("nesterov", 1e-3)], True, 8)
     assert {arm.rule for arm in arms} == {"adamw", "nesterov"}
     assert len({arm.name for arm in arms}) == len(arms)
 

@@ -50,21 +50,28 @@ def families(control: Arm, free: bool, model: nn.Module) -> list[Arm]:
     return [control, _usual("muonmatched" if _of_matrices(model) else "nesterov")]
 
 
-def candidates(control: Arm, bounds: Sequence[tuple[Arm, float]], free_rate: bool, most: int) -> list[Arm]:
+def candidates(control: Arm, first: Sequence[Arm], free_rate: bool, most: int) -> list[Arm]:
     """The arms to begin with in order of priority, the control first, none twice.
 
-    bounds  each family with its edge of divergence, that of the control first"""
+    first  each family at the lowest rate that it begins with, that of the control first"""
     if not free_rate:  # the rate is a person's: families at that rate
-        return _different([control, *(arm.at(control.lr) for arm, _ in bounds)])[:most]
-    ladders = [[arm.at(lowest(arm, edge) * factor) for factor in RATES] for arm, edge in bounds]
+        return _different([control, *(arm.at(control.lr) for arm in first)])[:most]
+    ladders = [[arm.at(arm.lr * factor) for factor in RATES] for arm in first]
     middle, low, high = zip(*((ladder[1], ladder[0], ladder[2]) for ladder in ladders), strict=True)
     return _different([control, *middle, *high, *low])[:most]
 
 
-def lowest(arm: Arm, edge: float) -> float:
-    """The lowest rate that a rule begins with, unless the edge speaks against it: its default, or above."""
-    near, far = AROUND_EDGE
+def lowest(arm: Arm, edge: float, power: float) -> float:
+    """The lowest rate that a rule begins with: its default, or above, unless the edge speaks against it.
+
+    power: the root of the batch that its rate grows with"""
+    near, far = AROUND_EDGE[power]
     return min(max(arm.lr * ABOVE.get(arm.rule, 1.0), edge / far), edge / near)
+
+
+def lowest_of(arms: Sequence[Arm]) -> int:
+    """The arm of the lowest rate."""
+    return min(range(len(arms)), key=lambda arm: arms[arm].lr)
 
 
 def beyond(arms: Sequence[Arm], best: int) -> Arm | None:

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from steepest.choose import rungs
-from steepest.choose.arms import Arm, beyond, protected
+from steepest.choose.arms import Arm, beyond, lowest_of, protected
 from steepest.choose.constants import CREDIT
 from steepest.choose.journal import Journal
 from steepest.choose.ledger import plain
@@ -147,10 +147,12 @@ class Race:
         return fmean(self.results[arm]["scores"])
 
     def _climbed(self, ranked: list[Standing], end: int) -> list[Standing]:
-        """The standings with rates further out, while the outermost is best and the plan has room."""
+        """The standings with rates further out, while the outermost is best and the plan has room; where all
+        have died, with lower ones."""
         while len(self.arms) < self.plan.arms:
-            further = beyond(self.arms, ranked[0].arm)
-            if further is None or not ranked[0].loss < math.inf:
+            alive = ranked[0].loss < math.inf
+            further = beyond(self.arms, ranked[0].arm if alive else lowest_of(self.arms))
+            if further is None:
                 break
             self.arms.append(further)
             ranked = self._ranked(range(len(self.arms)), end)

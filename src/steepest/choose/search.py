@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load, save
 
 from steepest.choose import constants, pace, ramp, rungs
-from steepest.choose.arms import Arm, candidates, default, families
+from steepest.choose.arms import Arm, candidates, default, families, lowest
 from steepest.choose.critical_batch import choose_batch
 from steepest.choose.follow import clip, finished, settled
 from steepest.choose.insurance import HELD
@@ -28,7 +28,9 @@ from steepest.choose.threads import threads
 from steepest.evidence import Evidence
 from steepest.folder import Folder, write_atomic
 from steepest.train import budget, memory
+from steepest.train.growth import power_of
 from steepest.train.job import Job
+from steepest.train.settled import rule_of
 from steepest.train.state import into_model, of_model
 
 PLACE = "search"
@@ -185,10 +187,10 @@ def _raced(search: Search, drawn: Plan, first: list[Arm]) -> Chosen:
     free_rate = "lr" in search.open
     control = first[0]
     edges = {one: _edge(search, arm, drawn.ramp) for one, arm in _tested(first).items()} if free_rate else {}
-    bounds = [(arm, edges.get(rule_of_edge(arm), math.inf)) for arm in first]
+    begin = [_lowest(search, arm, edges[rule_of_edge(arm)]) for arm in first] if free_rate else first
     most = max(drawn.arms - constants.CLIMBS, constants.ARMS[0]) if free_rate else drawn.arms
     slow = _slowness(search, first)
-    race = _race(search, drawn, candidates(control, bounds, free_rate, most), drawn.scores, slow)
+    race = _race(search, drawn, candidates(control, begin, free_rate, most), drawn.scores, slow)
     if race.held.why:
         search.told(Evidence("held_out", "training batches", race.held.why))
     if "clip_norm" in search.open:  # the default arm goes first, the others are clipped from their start
@@ -202,6 +204,11 @@ def _raced(search: Search, drawn: Plan, first: list[Arm]) -> Chosen:
     index = rungs.winner(race.arms, ranked, 0, race.start())
     arm = settled(search, race, ranked, index)
     return finished(search, arm, race.fewer(index, drawn.updates), race, index)
+
+
+def _lowest(search: Search, arm: Arm, edge: float) -> Arm:
+    job = search.job.having(arm.settings())
+    return arm.at(lowest(arm, edge, power_of(rule_of(job.recipe, job.given))))
 
 
 def _slowness(search: Search, first: list[Arm]) -> dict[str, float]:

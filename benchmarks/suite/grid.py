@@ -3,13 +3,15 @@
 regret      the final metric of `auto rate`, search on the clock, over the lowest of the grid of that seed
 rate alone  the metric that the grid has at the chosen rate (a line between the logarithms of its neighbours)
             over that lowest: what the choice costs where the search is for nothing
-The lowest of 15 finals is a lucky one, which makes both larger than 1 for the best rate there is.
+other seeds what the rate costs that is best in the mean of the other seeds: hindsight, and no choice
+The lowest of 15 finals is a lucky one, which makes all three larger than 1 for the best rate there is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -53,25 +55,36 @@ def wanted(names: Sequence[str], seeds: Sequence[int], length: float) -> list[Wa
     ]
 
 
+@dataclass(frozen=True)
+class Cell:
+    """What one seed of one workload tells; the columns of the table.   others: nan where there is one seed"""
+
+    best: float
+    chosen: float
+    regret: float
+    alone: float
+    others: float
+
+
 def report(names: Sequence[str], length: float, records: Iterable[Record] | None = None) -> str:
     """The table: medians over seeds by workload, then median and worst of all workloads × seeds."""
     held = list(ledger.read(FILE) if records is None else records)
-    rows = [["workload", "seeds", "best rate", "chosen", "regret", "worst", "rate alone", "worst"]]
-    every: list[tuple[float, float]] = []
+    costs = ("regret", "worst", "rate alone", "worst", "other seeds", "worst")
+    rows = [["workload", "seeds", "best rate", "chosen", *costs]]
+    every: list[Cell] = []
     for name in names:
         cells = _cells(held, name, length)
-        pairs = [(regret, alone) for _, _, regret, alone in cells]
-        best, chosen = (float(np.median([cell[i] for cell in cells])) for i in (0, 1))
-        rows.append([name, str(len(cells)), f"{best:.2g}", f"{chosen:.2g}", *_shown(pairs)])
-        every += pairs
+        best, chosen = (float(np.median([getattr(c, of) for c in cells])) for of in ("best", "chosen"))
+        rows.append([name, str(len(cells)), f"{best:.2g}", f"{chosen:.2g}", *_shown(cells)])
+        every += cells
     rows.append(["all", str(len(every)), "", "", *_shown(every)])
     median, worst = WITHIN
     aim = f"aimed at: {1 + median:.2f} in the median, {1 + worst:.2f} at worst"
     return f"The rate chosen alone, {length:g} standard lengths; {aim}\n" + aligned(rows)
 
 
-def _cells(records: Sequence[Record], name: str, length: float) -> list[tuple[float, float, float, float]]:
-    """(best rate, chosen rate, regret, regret of the rate alone) of every seed with a whole grid."""
+def _cells(records: Sequence[Record], name: str, length: float) -> list[Cell]:
+    """A cell for every seed with a whole grid."""
     own = [
         one
         for one in records
@@ -79,10 +92,10 @@ def _cells(records: Sequence[Record], name: str, length: float) -> list[tuple[fl
     ]
     chosen = {one["seed"]: one for one in own if one["method"] == CHOSEN}
     finals = {seed: _finals(own, seed) for seed in sorted(chosen)}
-    cells = [_cell(chosen[seed], found) for seed, found in finals.items() if len(found) == len(RATES)]
-    if not cells:
+    whole = {seed: found for seed, found in finals.items() if len(found) == len(RATES)}
+    if not whole:
         raise UserError(f"There is no whole grid of {name}. Run `python -m benchmarks.suite grid`.")
-    return cells
+    return [_cell(chosen[seed], seed, whole) for seed in whole]
 
 
 def _finals(records: Sequence[Record], seed: int) -> list[float]:
@@ -90,10 +103,12 @@ def _finals(records: Sequence[Record], seed: int) -> list[float]:
     return [final(one) for one in sorted(tried, key=lambda one: one["trial"])]
 
 
-def _cell(chosen: Record, finals: Sequence[float]) -> tuple[float, float, float, float]:
-    least = min(finals)
-    lr = rate_of(chosen)
-    return RATES[finals.index(least)], lr, final(chosen) / least, at(lr, finals) / least
+def _cell(chosen: Record, seed: int, finals: Mapping[int, Sequence[float]]) -> Cell:
+    own, lr = finals[seed], rate_of(chosen)
+    least = min(own)
+    others = [np.log(found) for other, found in finals.items() if other != seed]
+    hindsight = own[int(np.argmin(np.mean(others, axis=0)))] / least if others else math.nan
+    return Cell(RATES[own.index(least)], lr, final(chosen) / least, at(lr, own) / least, hindsight)
 
 
 def rate_of(chosen: Record) -> float:
@@ -114,7 +129,7 @@ def at(lr: float, finals: Sequence[float]) -> float:
     return math.exp(logs[0] + part * (logs[1] - logs[0]))
 
 
-def _shown(pairs: Sequence[tuple[float, float]]) -> list[str]:
-    """Median and worst of the regret, and of the rate alone."""
-    columns = np.array(pairs).T
-    return [f"{value:.3f}" for column in columns for value in (np.median(column), column.max())]
+def _shown(cells: Sequence[Cell]) -> list[str]:
+    """Median and worst of each cost."""
+    columns = [[getattr(cell, of) for cell in cells] for of in ("regret", "alone", "others")]
+    return [f"{value:.3f}" for column in columns for value in (np.median(column), max(column))]

@@ -104,12 +104,16 @@ def only(way: str, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(insurance, other.pop(), lambda *given: None)
 
 
-def test_a_bad_choice_is_taken_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_choice_is_taken_back_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The default arm goes on from where it was stopped, as if it had been chosen."""
     settings: dict[str, Any] = SETTINGS | {"schedule": "constant", "patience": 1000}
     with monkeypatch.context() as patch:
         only("_to_default", patch)
         run = st.fit((X, y), lr="auto", out="back", **settings)
+    shown = capsys.readouterr().out
+    assert shown.count("measured first") == shown.count("run folder") == 1, "the start is shown once"
     assert run.chosen["arm"] == 0
     assert run.chosen["lr"] == 1e-3
     assert run.status == "finished"

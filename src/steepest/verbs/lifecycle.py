@@ -66,23 +66,26 @@ def refuse_taken(folder: Folder) -> None:
     )
 
 
-def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False) -> Run:
-    """Train, or go on training, in a folder that this process holds; then test and report."""
+def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False, again: bool = False) -> Run:
+    """Train, or go on training, in a folder that this process holds; then test and report.
+
+    reopen: a finished run goes on;   again: this one has gone back, which the last lines have told"""
     bar, open_job = progress(None, console), job
     tell = telling(folder, bar)
     try:
-        job, horizon = _measured(folder, job, tell, console)
+        job, horizon = _measured(folder, job, tell, console, again)
     except Interrupted as stopped:
         return _stopped(stopped, folder, job)
     bar.total = steps_of(job, horizon)
     optimizer = optimizer_of(job, horizon)
     steps = loop_of(job, optimizer, folder, [bar], horizon)
-    _show_start(job, optimizer.summary(), folder, console)
+    if not again:
+        _show_start(job, optimizer.summary(), folder, console)
     try:
         with steps:
             if reopen:
                 steps.reopen()
-            again = descend_insured(job, open_job, steps, folder, tell)
+            place = descend_insured(job, open_job, steps, folder, tell)
     except Interrupted as stopped:
         _leave(folder, job, steps, console)
         return _stopped(stopped, folder, job)
@@ -95,9 +98,9 @@ def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False) -> 
             f"Nothing was learnt: {steps.result()['why']}. Look for bad values in the data, lower lr, or "
             "scale the inputs."
         )
-    if again is not None:
-        go_back(again, folder)
-        return run(folder, open_job, console)
+    if place is not None:
+        go_back(place, folder)
+        return run(folder, open_job, console, again=True)
     result = outcome.finish(job, steps, folder)
     _show_end(folder, result, console)
     return Run(folder.path, model=job.model, **job.given.data_objects())
@@ -116,7 +119,9 @@ def telling(folder: Folder, bar: Progress) -> Tell:
     return tell
 
 
-def _measured(folder: Folder, job: Job, tell: Tell, console: Console) -> tuple[Job, Evidence | None]:
+def _measured(
+    folder: Folder, job: Job, tell: Tell, console: Console, again: bool
+) -> tuple[Job, Evidence | None]:
     """The job with nothing left open, and its length where that is known beforehand."""
     if not job.asked.open:
         return job, horizon_of(job, folder)
@@ -126,8 +131,9 @@ def _measured(folder: Folder, job: Job, tell: Tell, console: Console) -> tuple[J
             _leave_search(folder, console)
             raise Interrupted(signal.received)
 
-    open_now = ", ".join(job.asked.open)
-    console.print(f"measured first: {open_now}, within the budget of {job.recipe.budget}", highlight=False)
+    if not again:
+        which = ", ".join(job.asked.open)
+        console.print(f"measured first: {which}, within the budget of {job.recipe.budget}", highlight=False)
     with Interrupt() as signal:
         return measured(job, folder, tell, asked)
 

@@ -118,7 +118,10 @@ def rate_of(chosen: Record) -> float:
 
 
 def at(lr: float, finals: Sequence[float]) -> float:
-    """The grid between its points; at its ends what is beyond them. Infinite beside a point that diverged."""
+    """The grid between its points; at its ends what is beyond them. Infinite beside a point that diverged,
+    nan where no rate was chosen."""
+    if math.isnan(lr):
+        return math.nan
     place = float(np.clip(np.interp(math.log(lr), np.log(RATES), range(len(RATES))), 0, len(RATES) - 1))
     left, part = int(place), place - int(place)
     if part == 0.0:
@@ -132,4 +135,5 @@ def at(lr: float, finals: Sequence[float]) -> float:
 def _shown(cells: Sequence[Cell]) -> list[str]:
     """Median and worst of each cost."""
     columns = [[getattr(cell, of) for cell in cells] for of in ("regret", "alone", "others")]
-    return [f"{value:.3f}" for column in columns for value in (np.median(column), max(column))]
+    known = [[cost for cost in column if not math.isnan(cost)] or [math.nan] for column in columns]
+    return [f"{value:.3f}" for column in known for value in (np.median(column), max(column))]

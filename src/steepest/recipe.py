@@ -150,8 +150,10 @@ class Recipe(BaseModel):
     evaluate_every: str = Field("1 epoch", description="steps or epochs between evaluations")
     monitor: str = Field("val/loss", description="metric that the best weights, decay and stop go by")
     mode: Literal["auto", "min", "max"] = Field("auto", description="whether less or more of it is better")
-    stop: Measured | None = Field(
-        None, description="auto: patience and min_delta from the measured noise of evaluations"
+    stop: Measured | Literal["lower"] | None = Field(
+        None,
+        description="lower: patience lowers the rate before it ends a run, under any schedule; auto: so too, "
+        "with patience and min_delta from the measured noise of evaluations",
     )
     patience: int | None = Field(
         None,

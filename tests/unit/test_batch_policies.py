@@ -297,7 +297,8 @@ def test_what_is_due_by_the_epoch_is_due_when_it_ends(examples, low, every):
 
 @pytest.mark.parametrize(
     ("rule", "power"),
-    [("sgd", 1), ("momentum", 1), ("adamw", 2), ("nadamw", 2), ("lion", 2), ("adagrad", 2), ("rmsprop", 2)],
+    [("sgd", 1), ("momentum", 1), ("adamw", 2), ("nadamw", 2), ("lion", 2), ("adagrad", 2), ("rmsprop", 2)]
+    + [(rule, 2) for rule in ("soap", "adopt", "radam", "radamw", "adabelief", "muonmatched")],
 )
 def test_the_rate_of_a_rule_grows_with_the_batch_or_its_root(rule, power):
     assert power_of(rules.named(rule)) == power

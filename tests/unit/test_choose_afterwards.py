@@ -13,12 +13,15 @@ from torch.utils.data import DataLoader, IterableDataset
 
 import steepest as st
 from steepest.choose import insurance, pace, search, trial
+from steepest.errors import UserError
 from steepest.evidence import Evidence
 from steepest.folder import Unwritable
 from steepest.recipe import Recipe
-from steepest.rules import AdamW
+from steepest.rules import SGD, AdamW
 from steepest.schedule import Cosine
 from steepest.train import checkpoint
+from steepest.train.given import separate
+from steepest.train.job import build
 
 
 @pytest.fixture(autouse=True)
@@ -145,3 +148,39 @@ def test_an_update_is_timed_without_what_it_takes_to_come_back(monkeypatch: pyte
     assert pace._timed(one) == pytest.approx(1.0)
     one.dead = True
     assert pace._timed(one) == np.inf
+
+
+def test_a_rate_that_is_a_function_leaves_nothing_of_a_schedule() -> None:
+    with pytest.raises(UserError, match="rate of every step"):
+        st.fit((X, z), model="linear", rule=SGD(lr=Cosine(0.1, 300)), schedule="auto", budget="400 steps")
+
+
+@pytest.mark.parametrize("policy", ["stochastic 32 to 128", "growing 64 to 512"])
+def test_costs_go_by_the_usual_size_of_batches_that_vary(policy: str) -> None:
+    written, given = separate({"data": (X, z), "model": "linear", "batch_size": policy, "schedule": "linear"})
+    assert build(Recipe.of(written), given).size == 64
+
+
+class Heard:
+    """A logger that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+
+    def config(self, settings: dict[str, Any]) -> None:
+        self.words.append("config")
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self.words.append("log")
+
+    def close(self, status: str) -> None:
+        self.words.append(status)
+
+
+def test_a_logger_takes_a_run_that_goes_back_for_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(insurance, "REGRET", -np.inf)
+    heard = Heard()
+    run = fit(lr="auto", log=[heard], **LINE)
+    assert told(run, "insurance").decided != "kept"
+    assert (heard.words[0], heard.words.count("config")) == ("config", 1)
+    assert [word for word in heard.words if word not in ("config", "log")] == ["finished"] == heard.words[-1:]

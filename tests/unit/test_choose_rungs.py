@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from torch import nn
 
-from steepest.choose.arms import Arm, beyond, candidates, default, lowest, lowest_of, protected
+from steepest.choose.arms import Arm, below, beyond, candidates, default, families, lowest, protected
 from steepest.choose.constants import ARMS, LARGEST_SHARE, LONGER, REMEMBERED, TAU
 from steepest.choose.decay import weight_decay
 from steepest.choose.plan import Plan, going_on, plan
@@ -144,7 +145,8 @@ def test_that_of_adam_s_kind_by_orders_of_magnitude_only(edge: float, first: flo
 
 def test_where_all_arms_have_died_the_next_is_below_the_lowest() -> None:
     arms = [Arm("adamw", 1e-3), Arm("adamw", 1e-4), Arm("muonmatched", 1e-2)]
-    assert beyond(arms, lowest_of(arms)) == Arm("adamw", pytest.approx(10**-4.5))
+    assert below(arms) == Arm("adamw", pytest.approx(10**-4.5))
+    assert below([arms[0], arms[2].at(1e-5)]) == Arm("muonmatched", pytest.approx(10**-5.5))
 
 
 def test_two_losses_of_zero_are_a_tie_and_no_error() -> None:
@@ -176,6 +178,15 @@ def test_a_free_rule_brings_several_families() -> None:
     arms = candidates(CONTROL, [CONTROL, Arm("nesterov", 1e-3)], True, 8)
     assert {arm.rule for arm in arms} == {"adamw", "nesterov"}
     assert len({arm.name for arm in arms}) == len(arms)
+
+
+@pytest.mark.parametrize(
+    "net", [nn.Linear(3, 2), nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 9), nn.Linear(9, 2))]
+)
+def test_a_decay_that_is_given_is_that_of_all_families(net: nn.Module) -> None:
+    usual, given = families(CONTROL, True, net), families(CONTROL, True, net, 0.02)
+    assert usual[1].rule == given[1].rule
+    assert usual[1].weight_decay != given[1].weight_decay == 0.02
 
 
 # --- what it costs ---

@@ -8,6 +8,7 @@ from steepest.comparison import conditions, taken
 from steepest.comparison.cost import gradients_a_step
 from steepest.comparison.plan import planned, read
 from steepest.errors import UserError
+from steepest.schedule import Cosine
 
 TWO = {"adamw": {}, "sgd": {"lr": 0.1}}
 
@@ -87,6 +88,7 @@ def test_a_rate_is_measured_where_nobody_gives_one():
     assert plan().measures_rate(adamw)
     assert not plan().measures_rate(sgd)
     assert not plan(lr=0.1).measures_rate(adamw)
+    assert not plan(schedule=Cosine(0.1, 20)).measures_rate(adamw)
     assert not plan({"a": {"rule": "auto"}, "sgd": {}}).measures_rate(
         plan({"a": {"rule": "auto"}, "sgd": {}}).strategies[0]
     )

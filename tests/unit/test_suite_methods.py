@@ -237,6 +237,13 @@ def test_a_rate_between_two_of_the_grid_lies_between_them() -> None:
     assert grid.at(1e-9, finals) == finals[0]
 
 
+def test_what_is_not_known_is_left_out_of_medians() -> None:
+    cells = [grid.Cell(1, 1, 1.2, math.nan, math.nan), grid.Cell(1, 1, 1.4, 1.1, 1.0)]
+    for order in (cells, cells[::-1]):
+        assert grid._shown(order) == ["1.300", "1.400", "1.100", "1.100", "1.000", "1.000"]
+    assert math.isnan(grid.at(math.nan, [1.0] * 15))
+
+
 def test_points_that_diverged_are_no_best_and_infinite_beside() -> None:
     table = grid.report(["letter_mlp"], 1.0, records(grid.RATES[13] * 1.2, 1.1, at14=None))
     assert row(table, "letter_mlp")[4:] == ["1.100", "1.100", "inf", "inf", "nan", "nan"]

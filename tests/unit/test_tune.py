@@ -20,7 +20,10 @@ from steepest.evidence import shown
 from steepest.folder import Folder
 from steepest.recipe import Recipe
 from steepest.report import tuning
+from steepest.rules import SGD
+from steepest.schedule import Cosine
 from steepest.train.progress import progress
+from steepest.train.settled import stopping_of
 from steepest.train.update import Update
 from steepest.verbs.lifecycle import telling
 from steepest.verbs.question import asked_of
@@ -66,6 +69,13 @@ def test_what_is_named_in_the_call_is_kept() -> None:
 
 def test_where_something_is_auto_that_is_open_and_no_more() -> None:
     assert question("digits", lr="auto", clip_norm="auto").recipe.open == ("lr", "clip_norm")
+
+
+def test_a_function_that_gives_the_rate_leaves_less_to_measure() -> None:
+    curve = Cosine(0.1, 300)
+    assert set(question("digits", schedule=curve).recipe.open) == {"rule", "batch_size", "weight_decay"}
+    assert set(question("digits", rule=SGD(lr=curve)).recipe.open) == {"batch_size", "weight_decay"}
+    assert "lr" in question("digits", rule=SGD(lr=0.1)).recipe.open
 
 
 def test_over_names_what_is_open() -> None:
@@ -174,6 +184,17 @@ def test_the_report_of_a_search_that_has_not_ended_says_what_it_has_found(tmp_pa
     page = tuning.write(tmp_path).read_text()
     assert "The search has not ended. Found so far: batch_size 32." in page
     assert "goes on with the search" in page
+
+
+def test_what_arms_did_not_do_stays_as_it_was_said(tmp_path: Path) -> None:
+    """A rise is a person's where no arm has trained; patience that was measured lowers the rate."""
+    own = SMALL | {"of": "1000 steps", "warmup": "50 steps"}
+    st.tune(data(), over=["schedule", "weight_decay"], out=tmp_path / "rise", **own)
+    assert Recipe.read(tmp_path / "rise" / "recipe.toml").warmup == "50 steps"
+    st.tune(data(), budget="25%", over=["schedule", "stop"], out=tmp_path / "stop", **SMALL)
+    found = Recipe.read(tmp_path / "stop" / "recipe.toml")
+    assert (found.schedule, found.stop) == ("linear", "lower")
+    assert stopping_of(found).max_decays == found.max_decays > 0
 
 
 def test_fit_trains_with_the_recipe(tmp_path: Path) -> None:

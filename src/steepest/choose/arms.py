@@ -40,14 +40,17 @@ class Arm:
 
 def default(recipe: Recipe) -> Arm:
     """The descent that the recipe gives where nothing is measured: the one to beat."""
-    return Arm(recipe.rule, float(recipe.lr or 0.0), _number(recipe.weight_decay), dict(recipe.hyper))
+    return Arm(recipe.rule, float(recipe.lr or 0.0), number(recipe.weight_decay), dict(recipe.hyper))
 
 
-def families(control: Arm, free: bool, model: nn.Module) -> list[Arm]:
-    """One arm a family, at its own default rate: the control first, another where the rule is free."""
+def families(control: Arm, free: bool, model: nn.Module, decay: float | None = None) -> list[Arm]:
+    """One arm a family, at its own default rate: the control first, another where the rule is free.
+
+    decay: the weight decay that a person has given, which all have then"""
     if not free:
         return [control]
-    return [control, _usual("muonmatched" if _of_matrices(model) else "nesterov")]
+    other = _usual("muonmatched" if _of_matrices(model) else "nesterov")
+    return [control, other if decay is None else replace(other, weight_decay=decay)]
 
 
 def candidates(control: Arm, first: Sequence[Arm], free_rate: bool, most: int) -> list[Arm]:
@@ -69,9 +72,10 @@ def lowest(arm: Arm, edge: float, power: float) -> float:
     return min(max(arm.lr * ABOVE.get(arm.rule, 1.0), edge / far), edge / near)
 
 
-def lowest_of(arms: Sequence[Arm]) -> int:
-    """The arm of the lowest rate."""
-    return min(range(len(arms)), key=lambda arm: arms[arm].lr)
+def below(arms: Sequence[Arm]) -> Arm:
+    """The next rate below the lowest."""
+    lowest_one = min(arms, key=lambda arm: arm.lr)
+    return lowest_one.at(lowest_one.lr / STEP)
 
 
 def beyond(arms: Sequence[Arm], best: int) -> Arm | None:
@@ -112,7 +116,7 @@ def _same(a: Arm, b: Arm) -> bool:
 
 def _usual(rule: str) -> Arm:
     made = rules.named(rule)
-    return Arm(rule, float(made.lr), _number(getattr(made, "weight_decay", None)))
+    return Arm(rule, float(made.lr), number(getattr(made, "weight_decay", None)))
 
 
 def _of_matrices(model: nn.Module) -> bool:
@@ -124,5 +128,6 @@ def _of_matrices(model: nn.Module) -> bool:
     return sum(trained[name].numel() for name in found) >= MATRICES * sum(w.numel() for w in trained.values())
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
+    """A setting that is one; None for "auto" and for what is left to the rule."""
     return float(value) if isinstance(value, int | float) else None

@@ -102,7 +102,7 @@ def _watched(search: Search, race: Race, index: int, updates: int) -> None:
     if "stop" in search.open:
         evidence = stopping(search.job, race, index, updates)
         search.told(evidence)
-        search.settings |= {**evidence.decided, "stop": "auto"}  # the machine may lower the rate
+        search.settings |= {**evidence.decided, "stop": "lower"}
 
 
 def _decay(search: Search, arm: Arm, updates: int | None) -> None:

@@ -147,6 +147,7 @@ def _continued(state: Mapping[str, Tensor], averaged: bool) -> dict[str, Tensor]
 
 def _note_lost(place: Path, seconds: float) -> None:
     """What a run took that is gone back from, as if it had been one more measurement."""
+    (place / LOST).unlink(missing_ok=True)  # of a process that was killed before it had gone back
     held = {"value": None, "seconds": seconds - _seconds(place)}
     write_atomic(place / LOST, json.dumps(held).encode())
 

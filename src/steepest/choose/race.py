@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from steepest.choose import rungs
-from steepest.choose.arms import Arm, beyond, lowest_of, protected
+from steepest.choose.arms import Arm, below, beyond, protected
 from steepest.choose.constants import CREDIT
 from steepest.choose.journal import Journal
 from steepest.choose.ledger import plain
@@ -35,7 +35,7 @@ class Race:
     arms    those to begin with; others join them on the first rung
     climbs  whether rates beyond theirs may be tried
     warmup  updates of the rise, where the schedule is free; None: the job has a schedule of its own
-    asked   called before every update; may raise to stop
+    asked   called at every update; may raise to stop
     late    whether the clock says to commit
     slow    seconds of an update, in those of the default, by rule; empty where no clock counts
     spent   gradient evaluations, scores included"""
@@ -55,6 +55,7 @@ class Race:
     before: dict[int, dict[str, Any]] = field(default_factory=dict)  # results of the rung before
     losses: list[dict[int, float]] = field(default_factory=list)  # mean scores of each rung, by arm
     _trials: dict[int, Trial] = field(default_factory=dict)
+    _start: float | None = None
 
     def run(self, arm: int, to: int) -> dict[str, Any]:
         """Let an arm go on to an update: {"step", "scores", "losses", "norms", "dead"}."""
@@ -100,8 +101,15 @@ class Race:
 
     def start(self) -> float:
         """The loss before the first update: on the held-out examples, else of the default's first batches."""
-        if self.held.batches:
-            return fmean(self.journal.once("start", lambda: losses(self.job, self.held)))
+        if self._start is None:
+            self._start = self._scored() if self.held.batches else self._seen()
+        return self._start
+
+    def _scored(self) -> float:
+        self.spent += self.held.cost
+        return fmean(self.journal.once("start", lambda: losses(self.job, self.held)))
+
+    def _seen(self) -> float:
         first = self.results[0]["losses"]
         return fmean(first[: max(len(first) // 10, 1)])
 
@@ -151,7 +159,7 @@ class Race:
         have died, with lower ones."""
         while len(self.arms) < self.plan.arms:
             alive = ranked[0].loss < math.inf
-            further = beyond(self.arms, ranked[0].arm if alive else lowest_of(self.arms))
+            further = beyond(self.arms, ranked[0].arm) if alive else below(self.arms)
             if further is None:
                 break
             self.arms.append(further)

@@ -50,18 +50,18 @@ def held_out(job: Job, allowed: float, scores: int) -> Held:
         return Held(
             (), 0, 0.0, why + "losses of training batches, each taken before it is trained on, stand in"
         )
-    size = _batch(job)
+    size = job.size
     wanted = int(min(max(allowed / scores * size / FORWARD, SCORED[0]), SCORED[1]))
     at_once = min(size, max(wanted // 16, 8))  # a loss that gives one number a batch then gives 16
     source = batches(job.prepared.val, at_once, seed=job.recipe.seed)
     taken = tuple(window[0] for window in islice(source.once(), -(-wanted // at_once)))
     examples = sum(count(batch) for batch in taken)
-    return Held(taken, examples, examples / _batch(job) * FORWARD + renewal(job))
+    return Held(taken, examples, examples / job.size * FORWARD + renewal(job))
 
 
 def least(job: Job) -> float:
     """Gradient evaluations that the examples of a score cost at least, which is to say something."""
-    return SCORED[0] / _batch(job) * FORWARD
+    return SCORED[0] / job.size * FORWARD
 
 
 def renewal(job: Job) -> float:
@@ -115,10 +115,3 @@ def _has_norms(model: torch.nn.Module) -> bool:
 
 def _renewed(model: torch.nn.Module) -> int:
     return STATISTICS if _has_norms(model) else 0
-
-
-def _batch(job: Job) -> int:
-    size = job.recipe.batch_size
-    if isinstance(size, int):
-        return size
-    return job.source.examples or 1

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load, save
 
 from steepest.choose import constants, pace, ramp, rungs
-from steepest.choose.arms import Arm, candidates, default, families, lowest
+from steepest.choose.arms import Arm, candidates, default, families, lowest, number
 from steepest.choose.critical_batch import choose_batch
 from steepest.choose.follow import clip, finished, settled
 from steepest.choose.insurance import HELD
@@ -60,7 +60,7 @@ def choose(
 
     most   the share of the budget that the search may take
     trains whether the run follows, whose own evaluations come out of that share too
-    asked  called before every update; may raise to stop, and the search goes on another time"""
+    asked  called at every update; may raise to stop, and the search goes on another time"""
     search = Search(job, Journal(folder.path / PLACE), tell, asked, most, trains)
     _same_start(search)
     try:
@@ -117,7 +117,8 @@ def _descent(search: Search) -> Chosen:
         return finished(search, _untried(search, why), updates, None)
     beside = search.gradients
     search.told(_looked(search, updates))
-    first = families(default(search.job.recipe), "rule" in search.open, search.job.model)
+    given = number(search.job.asked.weight_decay)
+    first = families(default(search.job.recipe), "rule" in search.open, search.job.model, given)
     beside += _evaluations(search.job, updates) if search.trains else 0.0
     cost = least(search.job), renewal(search.job)
     drawn = plan(updates, search.most, _ramps(search, first), beside, *cost, rules=len(first))
@@ -129,11 +130,10 @@ def _descent(search: Search) -> Chosen:
 def _evaluations(job: Job, updates: int) -> float:
     """Gradient evaluations that the looks of a run at its validation part come to."""
     every = budget.parse(job.recipe.evaluate_every, "evaluate_every").steps(job.source.per_epoch)
-    size = job.recipe.batch_size if isinstance(job.recipe.batch_size, int) else job.source.examples
     rows = job.prepared.sizes.get("val")
-    if not every or not size or not rows:
+    if not every or not rows:
         return 0.0
-    return (1 - constants.LARGEST_SHARE) * updates // every * constants.FORWARD * rows / size
+    return (1 - constants.LARGEST_SHARE) * updates // every * constants.FORWARD * rows / job.size
 
 
 def _ramps(search: Search, first: list[Arm]) -> int:

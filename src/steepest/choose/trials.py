@@ -79,8 +79,7 @@ def terms(job: Job, allowed: int) -> Terms:
             f"The budget of the search is {allowed} updates. It must hold two trials of {FEWEST} at least, "
             "or nothing is compared. Give a larger --budget."
         )
-    given, each = job.recipe.batch_size, allowed / trials
-    size = given if isinstance(given, int) else job.source.examples or 1
+    size, each = job.size, allowed / trials
     wanted = SCORES_PART * each / len(RUNGS) * size / FORWARD
     held = _held(job, int(min(max(wanted, SCORED[0]), SCORED[1])), size)
     score = sum(count(batch[0]) for batch in held) * FORWARD / size

@@ -69,7 +69,13 @@ class Plan:
         """Whether the strategy's rate is left to be measured before its runs."""
         default = self.shared.get("rule", Recipe.model_fields["rule"].default)
         rule = strategy.written.get("rule", default)
-        return rule != "auto" and not strategy.pinned and "lr" not in self.shared
+        return rule != "auto" and not (strategy.pinned or "lr" in self.shared or self._pins(strategy))
+
+    def _pins(self, strategy: Strategy) -> bool:
+        """Whether an object that all share gives the strategy its rate."""
+        shared = separate(self.shared)[1]
+        of_all = {"rule": shared.rule, "schedule": shared.schedule}
+        return any(one is not None and name not in strategy.settings for name, one in of_all.items())
 
     def asked(self) -> dict[str, Any]:
         """The question as plain values, without the number of seeds: comparisons that agree in it are one."""

@@ -186,18 +186,27 @@ def said(model: nn.Module, source: Batches, window: Sequence[Tree]) -> tuple[Evi
     return tuple(found)
 
 
+SEEN = 12
+"""Updates after which steps are looked at: the first ones of some rules are none yet, or of another kind."""
+
+
 def power_of(rule: Rule) -> float:
     """By what root of the batch the rate grows: 2 where a step does not depend on the unit of gradients
     (Adam's kind, whose noise falls with √batch), else 1.
 
-    Seen on the first step of a small matrix, from gradients g and 4g."""
-    rule = rule.at(1).having({"lr": 1.0})
-    w = np.linspace(0.5, 1.5, 16).reshape(4, 4)
-    g = np.cos(np.arange(16.0)).reshape(4, 4)
-    moved = []
-    for unit in (1.0, 4.0):
-        start = [np.asarray(slot, np.float64) for slot in rule.init(on_numpy.NUMPY, w)]
-        reads = [unit * np.abs(g) + unit for _ in rule.reads]
-        moved.append(on_numpy.step(rule, 1, 1, w, unit * g, start, rule.shared, reads)[0] - w)
-    once, again = moved
+    Seen on the way of a small matrix under gradients g and 4g."""
+    rule = rule.at(1).having({"lr": 1e-2})
+    once, again = _way(rule, 1.0), _way(rule, 4.0)
     return 2.0 if np.linalg.norm(again - once) < np.linalg.norm(once) / 2 else 1.0
+
+
+def _way(rule: Rule, unit: float) -> np.ndarray:
+    """The last step of a matrix under gradients that change, in some unit."""
+    w = before = np.linspace(0.5, 1.5, 16).reshape(4, 4)
+    slots: Sequence[np.ndarray] = [np.asarray(slot, np.float64) for slot in rule.init(on_numpy.NUMPY, w)]
+    shared = rule.shared
+    for t in range(1, SEEN + 1):
+        g = unit * np.cos(np.arange(16.0) * (1 + t / SEEN)).reshape(4, 4)
+        reads = [np.abs(g) + unit for _ in rule.reads]
+        before, (w, slots, shared) = w, on_numpy.step(rule, t, t, w, g, slots, shared, reads)
+    return w - before

@@ -54,6 +54,14 @@ class Job:
     source: Batches
     evidence: tuple[Evidence, ...]
 
+    @property
+    def size(self) -> int:
+        """Examples of an update; of batches that vary the usual number."""
+        if isinstance(self.recipe.batch_size, int):
+            return self.recipe.batch_size
+        varied = self.source.varied
+        return varied.policy.usual if varied is not None else self.source.examples or 1
+
     def on(self, model: nn.Module) -> Job:
         """The same over another network of the same kind, which is run as it is, not compiled."""
         recipe = self.recipe

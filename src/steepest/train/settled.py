@@ -71,6 +71,11 @@ def check_open(asked: Recipe, given: Given) -> None:
             f"batch_size={asked.batch_size!r} goes by a schedule or stands in for one, and schedule='auto' "
             "leaves nothing to measure. Name a schedule, or take batch_size='auto'."
         )
+    if "schedule" in asked.open and given.rule is not None and callable(given.rule.lr):
+        raise UserError(
+            "The lr of the rule is a function and gives the rate of every step, which leaves nothing of "
+            'schedule="auto". Give the rule a number, or leave schedule out.'
+        )
     if "lr" not in asked.open:
         return
     if given.schedule is not None or (given.rule is not None and callable(given.rule.lr)):

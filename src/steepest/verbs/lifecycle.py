@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -19,12 +20,13 @@ from steepest.folder import Folder, Unwritable, write_atomic
 from steepest.recipe import Recipe
 from steepest.report import write as write_report
 from steepest.run import Run
-from steepest.train import environment, outcome
+from steepest.train import checkpoint, environment, outcome
 from steepest.train.fitting import horizon_of, loop_of, optimizer_of, steps_of
 from steepest.train.given import Given
 from steepest.train.guard import Diverged
 from steepest.train.interrupt import Interrupt, Interrupted
 from steepest.train.job import Job, build
+from steepest.train.loggers import Unbroken
 from steepest.train.loop import Loop
 from steepest.train.progress import Progress, progress
 from steepest.train.startpage import lines
@@ -70,6 +72,7 @@ def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False, aga
     """Train, or go on training, in a folder that this process holds; then test and report.
 
     reopen: a finished run goes on;   again: this one has gone back, which the last lines have told"""
+    job, loggers = _unbroken(job)
     bar, open_job = progress(None, console), job
     tell = telling(folder, bar)
     try:
@@ -86,6 +89,8 @@ def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False, aga
             if reopen:
                 steps.reopen()
             place = descend_insured(job, open_job, steps, folder, tell)
+            for logger in loggers:
+                logger.goes_on = place is not None
     except Interrupted as stopped:
         _leave(folder, job, steps, console)
         return _stopped(stopped, folder, job)
@@ -104,6 +109,12 @@ def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False, aga
     result = outcome.finish(job, steps, folder)
     _show_end(folder, result, console)
     return Run(folder.path, model=job.model, **job.given.data_objects())
+
+
+def _unbroken(job: Job) -> tuple[Job, list[Unbroken]]:
+    """The job with loggers that take a run that goes back for one run."""
+    loggers = [one if isinstance(one, Unbroken) else Unbroken(one) for one in job.given.log]
+    return replace(job, given=replace(job.given, log=loggers)), loggers
 
 
 def telling(folder: Folder, bar: Progress) -> Tell:
@@ -135,13 +146,16 @@ def _measured(
         which = ", ".join(job.asked.open)
         console.print(f"measured first: {which}, within the budget of {job.recipe.budget}", highlight=False)
     with Interrupt() as signal:
-        return measured(job, folder, tell, asked)
+        found = measured(job, folder, tell, asked)
+        asked()  # what came after the last update of the last arm
+        return found
 
 
 def _leave_search(folder: Folder, console: Console) -> None:
-    """Say how to go on with a run that was stopped before it began."""
-    why = "stopped in the search; it can be resumed"
-    result = {"status": "stopped", "step": 0, "best_step": None, "why": why, "metrics": {}}
+    """Say how to go on with a run that was stopped before it began, or before it went on."""
+    step = max(checkpoint.steps(folder.checkpoints), default=0)
+    why = "stopped in the search; it can be resumed" if not step else "stopped; it can be resumed"
+    result = {"status": "stopped", "step": step, "best_step": None, "why": why, "metrics": {}}
     write_atomic(folder.result, json.dumps(result, indent=1).encode())
     console.print(f"stopped: {why}", highlight=False)
     console.print(f"go on: steepest resume {folder.path}", highlight=False, soft_wrap=True)

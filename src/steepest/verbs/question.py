@@ -104,13 +104,20 @@ def _opened(
         return tuple(name for name in names if name in AUTOMATIC), also
     if any(written.get(name) == "auto" for name in AUTOMATIC):
         return (), ()
-    opened = tuple(name for name in TUNED if name not in said)
+    opened = tuple(name for name in TUNED if name not in said | _ruled_out(written))
     if not opened:
         raise UserError(
             f"All of {', '.join(TUNED)} have been said, so that nothing is left to measure. Leave one out, "
             'or say "auto".'
         )
     return opened, ()
+
+
+def _ruled_out(written: Mapping[str, Any]) -> set[str]:
+    """Settings of which a function that gives the rate of every step leaves nothing to measure."""
+    _, given = separate(written)
+    of_rule = given.rule is not None and callable(given.rule.lr)
+    return {"lr", "schedule"} if of_rule else {"lr"} if given.schedule is not None else set()
 
 
 def _checked(question: Question) -> Question:

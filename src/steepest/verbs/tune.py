@@ -167,8 +167,8 @@ def _by_optuna(
 def frozen(job: Job, chosen: Chosen) -> Recipe:
     """The recipe of a job with the chosen values in the place of "auto"."""
     course: dict[str, Any] = {}
-    if chosen.schedule is not None:  # level as far as the search went, then a line to 0; from a start, a line
-        course = {"schedule": "linear", "warmup": f"{chosen.schedule['warmup']} steps"}
+    if chosen.schedule is not None and chosen.schedule["begin"]:  # the rise of the arms, or a person's
+        course = {"warmup": f"{chosen.schedule['warmup']} steps"}
     known = {k: v for k, v in chosen.settings.items() if k in Recipe.model_fields and v != "auto"}
     return Recipe.of(job.recipe.model_copy(update={**known, **course}).model_dump())
 

@@ -8,8 +8,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from steepest.errors import UserError
+
+
+class Verb(TyperCommand):
+    """A command that says how a setting is given which has no option of its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As usual, but for options that there are none of."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # typer has this error of click's under a name of its own, which moves
+            option = str(getattr(error, "option_name", ""))
+            hint = _given_otherwise(option) if any(one.name == "set_" for one in self.params) else ""
+            if not hint:
+                raise
+            raise UserError(f"There is no option {option}. {hint}") from None
+
 
 app = typer.Typer(
     name="steepest",
@@ -26,7 +43,7 @@ Settings = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=Verb)
 def fit(
     data: Annotated[
         str, typer.Argument(help="digits, iris, …, a .csv, .parquet or .npz file, or a recipe.toml.")
@@ -59,7 +76,7 @@ def fit(
     run_fit(data, out=out, **settings | _assignments(set_))
 
 
-@app.command()
+@app.command(cls=Verb)
 def resume(
     run: Annotated[Path, typer.Argument(help="Folder of the run.")],
     budget: Annotated[str | None, typer.Option(help="A new budget, or '+10 epochs' more.")] = None,
@@ -90,7 +107,7 @@ def resume(
     run_resume(run, budget=budget)
 
 
-@app.command()
+@app.command(cls=Verb)
 def compare(
     data: Annotated[str, typer.Argument(help="What fit takes, or the folder of a run.")],
     rules: Annotated[
@@ -126,7 +143,7 @@ def compare(
     run_compare(data, sides, seeds=seeds, equal=equal, reference=reference, out=out, **settings)
 
 
-@app.command()
+@app.command(cls=Verb)
 def tune(
     data: Annotated[str, typer.Argument(help="What fit takes, or the folder of a run.")],
     budget: Annotated[
@@ -155,7 +172,7 @@ def tune(
     run_tune(data, budget=budget, of=of, engine=engine, over=names, out=out, **settings)
 
 
-@app.command()
+@app.command(cls=Verb)
 def report(run: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> None:
     """Write report.html of a run, a comparison or a search anew."""
     from steepest.comparison.place import is_comparison
@@ -175,7 +192,7 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> N
     print(f"report: {write(run)}")
 
 
-@app.command()
+@app.command(cls=Verb)
 def rules(name: Annotated[str | None, typer.Argument(help="adamw, cautious+lion, …")] = None) -> None:
     """List the update rules, or show one: formula, units, state, source, and its path."""
     from steepest.verbs.show_rules import show
@@ -183,7 +200,7 @@ def rules(name: Annotated[str | None, typer.Argument(help="adamw, cautious+lion,
     show(name)
 
 
-@app.command()
+@app.command(cls=Verb)
 def settings() -> None:
     """List every setting with its default and meaning."""
     from steepest.recipe import Recipe
@@ -200,6 +217,16 @@ def main() -> None:
     except UserError as error:
         print(f"steepest: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _given_otherwise(option: str) -> str:
+    """How a setting is given that somebody wrote as an option; empty where there is no such setting."""
+    from steepest.recipe import ELSEWHERE, Recipe
+
+    name = option.lstrip("-").replace("-", "_")
+    if name in ELSEWHERE:
+        return f"Here it is called {ELSEWHERE[name]}."
+    return f"Write --set {name}=…" if name in Recipe.model_fields else ""
 
 
 def _assignments(pairs: list[str] | None) -> dict[str, Any]:

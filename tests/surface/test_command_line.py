@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from steepest.cli import app
+from steepest.errors import UserError
 
 VERBS = ["compare", "fit", "report", "resume", "rules", "settings", "tune"]
 
@@ -31,6 +32,25 @@ def test_without_a_verb_the_help_is_shown() -> None:
 
 def test_an_unknown_verb_is_the_users_mistake() -> None:
     assert CliRunner().invoke(app, ["fitt", "digits"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "said"),
+    [
+        ("fit", "--weight-decay", "--set weight_decay=…"),
+        ("tune", "--clip_norm", "--set clip_norm=…"),
+        ("compare", "--epochs", "called budget"),
+    ],
+)
+def test_a_setting_that_is_no_option_is_told_how_to_give(verb: str, option: str, said: str) -> None:
+    error = CliRunner().invoke(app, [verb, "digits", option, "3"]).exception
+    assert isinstance(error, UserError)
+    assert option in str(error) and said in str(error)
+
+
+def test_what_is_neither_is_refused_as_usual() -> None:
+    assert CliRunner().invoke(app, ["fit", "digits", "--nope", "3"]).exit_code == 2
+    assert CliRunner().invoke(app, ["resume", "x", "--lr", "3"]).exit_code == 2
 
 
 @pytest.mark.parametrize("flag", ["--rule", "--lr", "--batch-size", "--schedule"])

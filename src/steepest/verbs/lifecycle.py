@@ -198,6 +198,9 @@ def _show_end(folder: Folder, result: Mapping[str, Any], console: Console) -> No
     console.print(f"{result['why']}; {where}", highlight=False, soft_wrap=True)
     tested = {name: value for name, value in result["metrics"].items() if name.startswith("test/")}
     console.print(
-        "  ".join(f"{name} {value:.4g}" for name, value in tested.items()), style="bold", highlight=False
+        "  ".join(f"{name} {value:.4g}" for name, value in tested.items()),
+        style="bold",
+        highlight=False,
+        soft_wrap=True,
     )
     console.print(f"report: {write_report(folder.path)}", highlight=False, soft_wrap=True)

@@ -45,7 +45,8 @@ def test_an_unknown_verb_is_the_users_mistake() -> None:
 def test_a_setting_that_is_no_option_is_told_how_to_give(verb: str, option: str, said: str) -> None:
     error = CliRunner().invoke(app, [verb, "digits", option, "3"]).exception
     assert isinstance(error, UserError)
-    assert option in str(error) and said in str(error)
+    assert option in str(error)
+    assert said in str(error)
 
 
 def test_what_is_neither_is_refused_as_usual() -> None:

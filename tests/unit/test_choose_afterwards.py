@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 import steepest as st
-from steepest.choose import insurance, pace, search, trial
+from steepest.choose import insurance, pace, race, search, trial
 from steepest.errors import UserError
 from steepest.evidence import Evidence
 from steepest.folder import Unwritable
@@ -184,3 +184,14 @@ def test_a_logger_takes_a_run_that_goes_back_for_one_run(monkeypatch: pytest.Mon
     assert told(run, "insurance").decided != "kept"
     assert (heard.words[0], heard.words.count("config")) == ("config", 1)
     assert [word for word in heard.words if word not in ("config", "log")] == ["finished"] == heard.words[-1:]
+
+
+def test_what_a_race_has_spent_is_spent_where_memory_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*given: Any) -> Any:
+        raise MemoryError("said by the test")
+
+    monkeypatch.setattr(race.Race, "_survivors", none_left)
+    run = fit(lr="auto", **LINE)
+    assert "memory ran out" in told(run, "lr").why
+    assert run.chosen["lr"] == 1e-3
+    assert run.steps < 600 - 3 * 12, "three arms at least had come to the end of the first rung"

@@ -53,6 +53,7 @@ def raced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             warmup=None,
             asked=lambda: None,
             late=lambda: False,
+            charge=lambda gradients: None,
         )
         last = race.race(told.append)
         known = {ARMS[name].name: name for name in names}

@@ -92,8 +92,8 @@ def finished(search: Search, arm: Arm, updates: int | None, race: Race | None, i
     if race is not None and updates is not None:
         _watched(search, race, index, updates)
     schedule = _schedule(search, race, index, updates)
-    spent = search.gradients + (race.spent if race is not None else 0.0)
-    return Chosen(search.settings, schedule, None if race is None else index, step, arm.name, spent, step)
+    won = None if race is None else index
+    return Chosen(search.settings, schedule, won, step, arm.name, search.gradients, step)
 
 
 def _watched(search: Search, race: Race, index: int, updates: int) -> None:

@@ -89,6 +89,10 @@ class Search:
         if evidence.choice in self.open and evidence.choice not in ("schedule", "stop", "rule"):
             self.settings[evidence.choice] = evidence.decided
 
+    def charge(self, gradients: float) -> None:
+        """Count what was spent."""
+        self.gradients += gradients
+
     def updates(self) -> int | None:
         """What the whole budget holds under the settings so far; None where nobody can know."""
         seconds = self.allowed.seconds

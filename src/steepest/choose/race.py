@@ -37,8 +37,8 @@ class Race:
     warmup  updates of the rise, where the schedule is free; None: the job has a schedule of its own
     asked   called at every update; may raise to stop
     late    whether the clock says to commit
-    slow    seconds of an update, in those of the default, by rule; empty where no clock counts
-    spent   gradient evaluations, scores included"""
+    charge  is told what each measurement costs, in gradient evaluations, scores included
+    slow    seconds of an update, in those of the default, by rule; empty where no clock counts"""
 
     job: Job
     journal: Journal
@@ -49,8 +49,8 @@ class Race:
     warmup: int | None
     asked: Callable[[], object]
     late: Callable[[], bool]
+    charge: Callable[[float], object]
     slow: Mapping[str, float] = field(default_factory=dict)
-    spent: float = 0.0
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
     before: dict[int, dict[str, Any]] = field(default_factory=dict)  # results of the rung before
     losses: list[dict[int, float]] = field(default_factory=list)  # mean scores of each rung, by arm
@@ -64,7 +64,7 @@ class Race:
             return before
         result = self.journal.once(f"arm-{arm}-{to}", lambda: self._measured(arm, to, before))
         self.results[arm] = result
-        self.spent += result["step"] - (before["step"] if before else 0) + self.held.cost
+        self.charge(result["step"] - (before["step"] if before else 0) + self.held.cost)
         if before and before["step"] < result["step"]:
             self.before[arm] = before
             shutil.rmtree(checkpoint.path_of(self.place(arm), before["step"]), ignore_errors=True)
@@ -106,7 +106,7 @@ class Race:
         return self._start
 
     def _scored(self) -> float:
-        self.spent += self.held.cost
+        self.charge(self.held.cost)
         return fmean(self.journal.once("start", lambda: losses(self.job, self.held)))
 
     def _seen(self) -> float:

@@ -105,7 +105,7 @@ def _batch(search: Search) -> None:
     search.tell(evidence)
     search.job = search.job.having({"batch_size": evidence.decided})
     if isinstance(before, int):  # spent at one batch, counted in the other's
-        search.gradients += evidence.gradients * before / evidence.decided
+        search.charge(evidence.gradients * before / evidence.decided)
 
 
 def _descent(search: Search) -> Chosen:
@@ -142,7 +142,7 @@ def _ramps(search: Search, first: list[Arm]) -> int:
 
 def _looked(search: Search, updates: int) -> Evidence:
     found = Evidence.from_json(search.journal.once("sanity", lambda: sanity(search.job, updates).to_json()))
-    search.gradients += found.gradients
+    search.charge(found.gradients)
     return found
 
 
@@ -199,7 +199,6 @@ def _raced(search: Search, drawn: Plan, first: list[Arm]) -> Chosen:
         race.under(search.job)
     ranked = race.race(search.told)
     if not ranked[0].loss < race.start():
-        search.gradients += race.spent
         return _hopeless(search, drawn, control)
     index = rungs.winner(race.arms, ranked, 0, race.start())
     arm = settled(search, race, ranked, index)
@@ -219,7 +218,7 @@ def _slowness(search: Search, first: list[Arm]) -> dict[str, float]:
         search.journal.once("slowness", lambda: pace.slowness(search.job, first).to_json())
     )
     search.told(replace(evidence, seconds=search.journal.took["slowness"]))
-    search.gradients += evidence.gradients
+    search.charge(evidence.gradients)
     return evidence.decided
 
 
@@ -243,15 +242,14 @@ def _race(
     how = search.journal.once(HELD, lambda: {"allowed": scores, "scores": drawn.times})
     held = held_out(search.job, **how)
     climbs = "lr" in search.open
-    return Race(
-        search.job, search.journal, drawn, held, arms, climbs, warmup, search.asked, search.late, slow or {}
-    )
+    calls = search.asked, search.late, search.charge
+    return Race(search.job, search.journal, drawn, held, arms, climbs, warmup, *calls, slow or {})
 
 
 def _edge(search: Search, arm: Arm, steps: int) -> float:
     rule = arm.rule.removeprefix("object ")
     found = search.journal.once(f"edge-{rule}", lambda: ramp.ramp(search.job, arm, steps, search.asked))
-    search.gradients += found["gradients"]
+    search.charge(found["gradients"])
     line = {"name": rule, "x": found["rates"], "y": [plain(x) for x in found["losses"]]}
     curve = {"kind": "range", "lines": [line], "marks": [{"name": "edge", "x": found["rate"]}]}
     evidence = Evidence(

@@ -101,6 +101,7 @@ def test_of_equal_rates_at_the_upper_end_the_lower_wins() -> None:
     noisy = {0: [1.5] * 40, 1: [1.0 + 0.3 * (-1) ** k for k in range(40)], 2: [0.98] * 40}
     assert standings(noisy)[0].arm == 2
     assert winner(RATES, standings(noisy), 0, 3.0) == 1
+    assert winner(RATES, standings(noisy | {0: noisy[1]}), 3, 3.0) == 1, "the next lower one"
     assert winner(RATES, standings(noisy | {1: noisy[0], 0: noisy[1]}), 3, 3.0) == 0
     assert winner(RATES, standings(scored(1.5, 1.0, 0.5)), 0, 3.0) == 2, "it is not as good"
     higher = [*RATES, Arm("adamw", 1.0)]

@@ -71,8 +71,8 @@ AdamW's way, at AdamW's best rate, after 1.5 % of a run, 0.98 to 1.6 after 4.5 %
 all eight."""
 
 ALIKE = 2.0
-"""Standard errors behind the highest rate of a rule within which a lower one is taken for it. Without this,
-one run of the suite began at a rate that led after 3 % of it and was lost after 10 %."""
+"""Standard errors behind the highest rate of a rule within which the next lower one that is, is taken for it.
+Without this, one run of the suite began at a rate that led after 3 % of it and was lost after 10 %."""
 
 TIE = 0.5
 """Standard errors within which the default arm wins."""

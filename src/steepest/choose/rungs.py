@@ -78,13 +78,12 @@ def winner(arms: Sequence[Arm], ranked: Sequence[Standing], default: int, start:
 
 
 def _inner(arms: Sequence[Arm], ranked: Sequence[Standing]) -> int:
-    """The best arm, or, where it is the highest rate of its rule that is left, a lower one that is as good:
-    what lies beyond was not seen for as long, and a rate that is too high costs more than one too low."""
-    best = arms[ranked[0].arm]
-    own = [one for one in ranked if alike(arms[one.arm], best)]
-    if any(arms[one.arm].lr > best.lr for one in own):
-        return ranked[0].arm
-    return min((one.arm for one in own if one.z <= ALIKE), key=lambda arm: arms[arm].lr)
+    """The best arm, or, where it is the highest rate of its rule that is left, the next lower one that is as
+    good: what is beyond was not seen for as long, and a rate that is too high costs more than one too low."""
+    own = [one for one in ranked if alike(arms[one.arm], arms[ranked[0].arm])]
+    highest, *lower = sorted(own, key=lambda one: arms[one.arm].lr, reverse=True)
+    as_good = [one for one in lower if one.z <= ALIKE]
+    return as_good[0].arm if as_good and highest is ranked[0] else ranked[0].arm
 
 
 def peak(arms: Sequence[Arm], best: int, losses: Mapping[int, float]) -> float:

@@ -13,8 +13,8 @@ from typer.core import TyperCommand
 from steepest.errors import UserError
 
 
-class Verb(TyperCommand):
-    """A command that says how a setting is given which has no option of its own."""
+class Descent(TyperCommand):
+    """A verb that takes settings by --set, and says so of those that somebody gives as an option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As usual, but for options that there are none of."""
@@ -22,7 +22,7 @@ class Verb(TyperCommand):
             return super().parse_args(ctx, args)
         except Exception as error:  # typer has this error of click's under a name of its own, which moves
             option = str(getattr(error, "option_name", ""))
-            hint = _given_otherwise(option) if any(one.name == "set_" for one in self.params) else ""
+            hint = _given_otherwise(option)
             if not hint:
                 raise
             raise UserError(f"There is no option {option}. {hint}") from None
@@ -43,7 +43,7 @@ Settings = Annotated[
 ]
 
 
-@app.command(cls=Verb)
+@app.command(cls=Descent)
 def fit(
     data: Annotated[
         str, typer.Argument(help="digits, iris, …, a .csv, .parquet or .npz file, or a recipe.toml.")
@@ -76,7 +76,7 @@ def fit(
     run_fit(data, out=out, **settings | _assignments(set_))
 
 
-@app.command(cls=Verb)
+@app.command()
 def resume(
     run: Annotated[Path, typer.Argument(help="Folder of the run.")],
     budget: Annotated[str | None, typer.Option(help="A new budget, or '+10 epochs' more.")] = None,
@@ -107,7 +107,7 @@ def resume(
     run_resume(run, budget=budget)
 
 
-@app.command(cls=Verb)
+@app.command(cls=Descent)
 def compare(
     data: Annotated[str, typer.Argument(help="What fit takes, or the folder of a run.")],
     rules: Annotated[
@@ -143,7 +143,7 @@ def compare(
     run_compare(data, sides, seeds=seeds, equal=equal, reference=reference, out=out, **settings)
 
 
-@app.command(cls=Verb)
+@app.command(cls=Descent)
 def tune(
     data: Annotated[str, typer.Argument(help="What fit takes, or the folder of a run.")],
     budget: Annotated[
@@ -172,7 +172,7 @@ def tune(
     run_tune(data, budget=budget, of=of, engine=engine, over=names, out=out, **settings)
 
 
-@app.command(cls=Verb)
+@app.command()
 def report(run: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> None:
     """Write report.html of a run, a comparison or a search anew."""
     from steepest.comparison.place import is_comparison
@@ -192,7 +192,7 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> N
     print(f"report: {write(run)}")
 
 
-@app.command(cls=Verb)
+@app.command()
 def rules(name: Annotated[str | None, typer.Argument(help="adamw, cautious+lion, …")] = None) -> None:
     """List the update rules, or show one: formula, units, state, source, and its path."""
     from steepest.verbs.show_rules import show
@@ -200,7 +200,7 @@ def rules(name: Annotated[str | None, typer.Argument(help="adamw, cautious+lion,
     show(name)
 
 
-@app.command(cls=Verb)
+@app.command()
 def settings() -> None:
     """List every setting with its default and meaning."""
     from steepest.recipe import Recipe

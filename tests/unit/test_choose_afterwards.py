@@ -1,5 +1,6 @@
 """What follows a search: more budget, ways back, a full disk, a warmup of one's own, and how it is told."""
 
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from steepest.rules import SGD, AdamW
 from steepest.schedule import Cosine
 from steepest.train import checkpoint
 from steepest.train.given import separate
+from steepest.train.interrupt import Interrupted
 from steepest.train.job import build
+from steepest.verbs import lifecycle
 
 
 @pytest.fixture(autouse=True)
@@ -195,3 +198,22 @@ def test_what_a_race_has_spent_is_spent_where_memory_ends_it(monkeypatch: pytest
     assert "memory ran out" in told(run, "lr").why
     assert run.chosen["lr"] == 1e-3
     assert run.steps < 600 - 3 * 12, "three arms at least had come to the end of the first rung"
+
+
+def test_a_signal_at_the_end_of_a_search_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, found = fit(lr="auto", out="whole", **LINE), lifecycle.measured
+
+    def signalled(*given: Any) -> Any:
+        done = found(*given)
+        signal.raise_signal(signal.SIGTERM)
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle, "measured", signalled)
+        with pytest.raises(Interrupted):
+            fit(lr="auto", out="cut", **LINE)
+    assert st.Run("cut").status == "stopped"
+    gone_on = st.resume("cut", data=(X, z))
+    assert (gone_on.folder / "model.safetensors").read_bytes() == (
+        whole.folder / "model.safetensors"
+    ).read_bytes()

@@ -20,7 +20,7 @@ from steepest.folder import Folder, Unwritable, write_atomic
 from steepest.recipe import Recipe
 from steepest.report import write as write_report
 from steepest.run import Run
-from steepest.train import checkpoint, environment, outcome
+from steepest.train import environment, outcome
 from steepest.train.fitting import horizon_of, loop_of, optimizer_of, steps_of
 from steepest.train.given import Given
 from steepest.train.guard import Diverged
@@ -153,10 +153,10 @@ def _measured(
 
 def _leave_search(folder: Folder, console: Console) -> None:
     """Say how to go on with a run that was stopped before it began, or before it went on."""
-    step = max(checkpoint.steps(folder.checkpoints), default=0)
-    why = "stopped in the search; it can be resumed" if not step else "stopped; it can be resumed"
-    result = {"status": "stopped", "step": step, "best_step": None, "why": why, "metrics": {}}
-    write_atomic(folder.result, json.dumps(result, indent=1).encode())
+    why = "stopped in the search; it can be resumed"
+    result = {"status": "stopped", "step": 0, "best_step": None, "why": why, "metrics": {}}
+    if not folder.result.exists():  # one that is there tells what was trained before
+        write_atomic(folder.result, json.dumps(result, indent=1).encode())
     console.print(f"stopped: {why}", highlight=False)
     console.print(f"go on: steepest resume {folder.path}", highlight=False, soft_wrap=True)
 

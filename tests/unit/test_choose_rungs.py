@@ -11,7 +11,7 @@ from steepest.choose.arms import Arm, below, beyond, candidates, default, famili
 from steepest.choose.constants import ARMS, LARGEST_SHARE, LONGER, REMEMBERED, TAU
 from steepest.choose.decay import weight_decay
 from steepest.choose.plan import Plan, going_on, plan
-from steepest.choose.rungs import credited, expected, peak, standings, survivors, winner
+from steepest.choose.rungs import Standing, credited, expected, lower, peak, standings, survivors, winner
 from steepest.recipe import Recipe
 from steepest.rules import AdamW
 
@@ -247,3 +247,19 @@ def test_weights_are_remembered_for_a_share_of_the_run_and_a_few_epochs_at_most(
     assert 1 / (lr * long.decided) == pytest.approx(REMEMBERED * updates / 100)
     assert "epochs" in long.why
     assert "epochs" not in short.why
+
+
+def test_after_a_single_rung_the_next_lower_rate_is_taken_where_it_is_hardly_behind() -> None:
+    arms = [Arm("adamw", 1e-3), Arm("adamw", 3e-3), Arm("adamw", 1e-2), Arm("muonmatched", 5e-3)]
+
+    def ranked(z: float) -> list[Standing]:
+        return [
+            Standing(2, 1.0, 0.0, 1.0),
+            Standing(3, 1.1, 0.1, 1.0),
+            Standing(1, 1.2, z, 1.0),
+            Standing(0, 2.0, 0.5, 1.0),
+        ]
+
+    assert lower(arms, ranked(2.9), best=2) == 1
+    assert lower(arms, ranked(3.1), best=2) == 2, "the next lower one, not any lower one"
+    assert lower(arms, ranked(0.0), best=0) == 0, "nothing is below the lowest"

@@ -96,7 +96,7 @@ def test_a_free_schedule_is_named_among_what_was_chosen() -> None:
 
 
 def test_a_free_schedule_ships_an_average_that_the_race_has_begun() -> None:
-    settings: dict[str, Any] = {"hidden": [16], "lr": "auto", "schedule": "auto"}
+    settings: dict[str, Any] = {"hidden": [16], "lr": "auto", "schedule": "auto", "patience": 10_000}
     run = fit((X, y), "1200 steps", **settings)
     last = checkpoint.read(max((run.folder / "checkpoints").glob("step-*")))
     assert chosen(run)["average"] == told(run, "average").decided == constants.WATCHED
@@ -205,15 +205,44 @@ def test_a_search_is_within_a_quarter_as_the_network_counts_it(budget: int) -> N
 
 
 def test_a_budget_too_small_says_so_and_takes_the_default() -> None:
-    run = fit((X, y), "50 steps", hidden=[8], **ALL)
+    run = fit((X, y), f"{constants.SHORT - 1} steps", hidden=[8], **ALL)
     assert run.status == "finished"
     assert told(run, "lr").decided == 1e-3
-    assert "too small to measure anything" in told(run, "lr").why
-    assert run.steps == 50
+    assert "too small to measure it" in told(run, "lr").why
+    assert told(run, "schedule").decided == "plateau", "a default rate goes further where it does not fall"
+    assert run.steps == constants.SHORT - 1
 
 
-def test_a_short_budget_is_bounded_by_the_edge_alone() -> None:
-    run = fit(budget=f"{constants.SHORT} steps", lr="auto", **LINE)
+def test_a_small_budget_races_rates_of_the_default_rule_without_a_range_test() -> None:
+    run = fit((X, y), "120 steps", hidden=[8], **ALL)
+    assert not [one for one in run.evidence if one.choice.startswith("edge")]
+    assert [one.choice for one in run.evidence if one.choice.startswith("rung")] == ["rung 1"]
+    assert {row["arm"].split()[0] for row in told(run, "rung 1").candidates} == {"adamw"}
+    assert told(run, "lr").decided > 1e-3, "in so few updates the default rate does not come far"
+    assert "a race of rates, not of rules" in told(run, "rule").why
+    assert chosen(run)["gradients"] <= constants.LARGEST_SHARE * 120
+
+
+def test_in_a_small_budget_nothing_races_for_a_rule_at_a_given_rate() -> None:
+    run = fit((X, y), "120 steps", hidden=[8], rule="auto", lr=0.01)
+    assert told(run, "rule").decided == "adamw"
+    assert "too few for a race" in told(run, "rule").why
+    assert run.status == "finished"
+
+
+def test_a_run_at_a_measured_rate_lowers_it_where_it_goes_wrong() -> None:
+    settings: dict[str, Any] = {"hidden": [16], "lr": "auto"}
+    both = fit((X, y), "1200 steps", schedule="auto", **settings)
+    assert chosen(both)["stop"] == "lower"
+    assert told(both, "stop").decided["patience"] >= 3
+    assert "stop" not in chosen(fit((X, y), "600 steps", schedule="linear", **settings)), (
+        "a person's own curve"
+    )
+
+
+def test_where_evaluations_leave_no_room_for_a_race_the_edge_alone_bounds_the_default() -> None:
+    budget = f"{constants.SMALL} steps"
+    run = fit(budget=budget, lr="auto", evaluate_every="1 steps", val=0.3, **LINE)
     assert "too few for a race" in told(run, "lr").why
     assert told(run, "lr").decided <= 1e-3
 

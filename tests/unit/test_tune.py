@@ -172,7 +172,7 @@ def test_the_search_keeps_to_its_share(tuned: tuple[Path, list[st.Evidence]]) ->
 def test_the_report_shows_the_choices(tuned: tuple[Path, Any]) -> None:
     page = (tuned[0] / "report.html").read_text()
     (lr,) = [one.decided for one in tuned[1] if one.choice == "lr"]
-    assert f"Chosen: lr {shown(lr)}, schedule linear." in page
+    assert f"Chosen: lr {shown(lr)}, schedule linear, stop patience " in page
     assert "without the training" in page
     assert "recipe.toml</code> trains with them" in page
     assert "reused" not in page, "the recipe that is left starts anew"

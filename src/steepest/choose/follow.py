@@ -23,6 +23,8 @@ SAME = 1e-3
 POINTS = 1000
 """Steps at which a curve of the rate is looked at."""
 
+_TOO_FEW = "so few updates at a rate that is not measured go further where it does not fall"
+
 
 def settled(search: Search, race: Race, ranked: Sequence[Standing], index: int) -> Arm:
     """The arm that won, at the rate that the race points to; told with what it was won against."""
@@ -32,12 +34,22 @@ def settled(search: Search, race: Race, ranked: Sequence[Standing], index: int) 
     rows = [race.row(one, one is own) for one in ranked]
     if "lr" in search.open and index:
         arm = arm.at(race.between(index) * race.risen(index))
-        why += _cut(race, index)
-    for setting in ("rule", "lr"):
-        if setting in search.open:
-            search.tell(Evidence(setting, getattr(arm, setting), why, rows, reused=kept))
-            kept = 0  # told once: lines are added up
+        why += _between(race, index, arm.lr) + _cut(race, index)
+    told = {"rule", "lr"} & search.open
+    if "rule" in told and race.plan.rules == 1:
+        told -= {"rule"}
+        alone = f"{race.plan.updates} updates hold a race of rates, not of rules"
+        search.tell(unmeasured("rule", arm.rule, alone))
+    for setting in sorted(told, reverse=True):
+        search.tell(Evidence(setting, getattr(arm, setting), why, rows, reused=kept))
+        kept = 0  # told once: lines are added up
     return arm
+
+
+def _between(race: Race, index: int, lr: float) -> str:
+    """That the rate lies between those that raced, where it does."""
+    own = race.arms[index].lr * race.risen(index)
+    return "" if lr == own else f"; the parabola through its neighbours points to {lr:.3g}"
 
 
 def _cut(race: Race, index: int) -> str:
@@ -99,10 +111,16 @@ def finished(search: Search, arm: Arm, updates: int | None, race: Race | None, i
 def _watched(search: Search, race: Race, index: int, updates: int) -> None:
     if "clip_norm" in search.open and "clip_norm" not in search.settings:
         clip(search, race)
-    if "stop" in search.open:
+    if "stop" in search.open or _ours(search):
         evidence = stopping(search.job, race, index, updates)
         search.told(evidence)
         search.settings |= {**evidence.decided, "stop": "lower"}
+
+
+def _ours(search: Search) -> bool:
+    """Whether the course of a rate that was measured is ours, with nobody to say when the rate must fall: one
+    that led early and is too high for the rest would spoil a run that has gone well."""
+    return {"lr", "schedule"} <= search.open and search.job.asked.stop is None
 
 
 def _decay(search: Search, arm: Arm, updates: int | None) -> None:
@@ -125,8 +143,9 @@ def _highest(rule: Rule, updates: int) -> float:
 def _schedule(search: Search, race: Race | None, index: int, updates: int | None) -> dict[str, int] | None:
     if "schedule" not in search.open:
         return None
-    if updates is None:
-        search.tell(unmeasured("schedule", "plateau", "the length of the run is not known"))
+    if updates is None or (race is None and "lr" in search.open and updates < constants.SMALL):
+        few = "the length of the run is not known" if updates is None else _TOO_FEW
+        search.tell(unmeasured("schedule", "plateau", few))
         search.settings["schedule"] = "plateau"
         return None
     step = race.results[index]["step"] if race is not None else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 from steepest.choose.constants import (
     ARMS,
@@ -17,6 +18,7 @@ from steepest.choose.constants import (
     RUNGS,
     SANITY_SHARE,
     SCORES_SHARE,
+    SPRINT,
     WARMUP,
 )
 
@@ -66,21 +68,35 @@ def plan(
     ramp = max(round(part * EDGE_SHARE * updates), FEWEST_STEPS)
     scores = part * SCORES_SHARE * updates
     left = (most - part * SANITY_SHARE) * updates - ramps * ramp * (1 + FORWARD) - beside
-
-    def room(rungs: tuple[int, ...]) -> int:
-        """How many arms fit. What the winner has trained is kept, and does not count."""
-
-        def cost(arms: int) -> float:
-            times = _times(arms, rungs, rules)
-            scored = max(scores, times * score) + times * renewal
-            return _cost(arms, rungs, rules) - rungs[-1] + scored
-
-        return max((n for n in range(ARMS[0], ARMS[1] + 1) if cost(n) <= left), default=0)
-
     usual, longer = (_rungs(part * factor * updates) for factor in (1.0, LONGER))
+    room = partial(_room, left=left, rules=rules, scores=scores, score=score, renewal=renewal)
     rungs = longer if rules == 1 and room(longer) > ARMS[0] else usual
     arms = room(rungs)
     return Plan(updates, ramp, scores, arms, rungs if arms else (), rules)
+
+
+def sprint(
+    updates: int, most: float = LARGEST_SHARE, beside: float = 0.0, score: float = 0.0, renewal: float = 0.0
+) -> Plan:
+    """The plan for a budget that holds no more: rates of one rule on one rung, without a range test."""
+    part, (share, fewest) = most / LARGEST_SHARE, SPRINT
+    scores, rungs = part * SCORES_SHARE * updates, (max(round(part * share * updates), fewest),)
+    left = (most - part * SANITY_SHARE) * updates - beside
+    arms = _room(rungs, left, 1, scores, score, renewal)
+    return Plan(updates, 0, scores, arms, rungs if arms else (), 1)
+
+
+def _room(
+    rungs: tuple[int, ...], left: float, rules: int, scores: float, score: float, renewal: float
+) -> int:
+    """How many arms fit. What the winner has trained is kept, and does not count."""
+
+    def cost(arms: int) -> float:
+        times = _times(arms, rungs, rules)
+        scored = max(scores, times * score) + times * renewal
+        return _cost(arms, rungs, rules) - rungs[-1] + scored
+
+    return max((n for n in range(ARMS[0], ARMS[1] + 1) if cost(n) <= left), default=0)
 
 
 def _rungs(updates: float) -> tuple[int, ...]:

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from steepest.choose.arms import Arm, alike
-from steepest.choose.constants import ALIKE, CLEARLY_WORSE, HALFWAY, NEARLY, SEED_NOISE, TIE, TREND, WORSE
+from steepest.choose.constants import (
+    ALIKE,
+    CLEARLY_WORSE,
+    HALFWAY,
+    HARDLY,
+    NEARLY,
+    SEED_NOISE,
+    TIE,
+    TREND,
+    WORSE,
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,14 @@ def _inner(arms: Sequence[Arm], ranked: Sequence[Standing]) -> int:
     highest, *lower = sorted(own, key=lambda one: arms[one.arm].lr, reverse=True)
     as_good = [one for one in lower if one.z <= ALIKE]
     return as_good[0].arm if as_good and highest is ranked[0] else ranked[0].arm
+
+
+def lower(arms: Sequence[Arm], ranked: Sequence[Standing], best: int) -> int:
+    """The next lower rate than the best arm's where it is hardly behind: after a single rung high rates lead
+    that a second one would show to stand still."""
+    below = [one for one in ranked if alike(arms[one.arm], arms[best]) and arms[one.arm].lr < arms[best].lr]
+    following = max(below, key=lambda one: arms[one.arm].lr, default=None)
+    return following.arm if following is not None and following.z <= HARDLY else best
 
 
 def peak(arms: Sequence[Arm], best: int, losses: Mapping[int, float]) -> float:

@@ -20,7 +20,7 @@ from steepest.choose.follow import clip, finished, settled
 from steepest.choose.insurance import HELD
 from steepest.choose.journal import Journal
 from steepest.choose.ledger import Chosen, Search, Tell, plain, unmeasured
-from steepest.choose.plan import Plan, plan
+from steepest.choose.plan import Plan, plan, sprint
 from steepest.choose.race import Race
 from steepest.choose.sanity import readable_again, sanity
 from steepest.choose.scores import held_out, least, renewal
@@ -95,7 +95,7 @@ def _machine(search: Search) -> None:
 
 def _batch(search: Search) -> None:
     updates, before = search.updates(), search.job.recipe.batch_size
-    why = _too_short(search, updates)
+    why = _too_short(search, updates, constants.SMALL)
     if why or updates is None:
         search.tell(unmeasured("batch_size", before, why))
         return
@@ -120,11 +120,25 @@ def _descent(search: Search) -> Chosen:
     given = number(search.job.asked.weight_decay)
     first = families(default(search.job.recipe), "rule" in search.open, search.job.model, given)
     beside += _evaluations(search.job, updates) if search.trains else 0.0
-    cost = least(search.job), renewal(search.job)
-    drawn = plan(updates, search.most, _ramps(search, first), beside, *cost, rules=len(first))
+    drawn = _drawn(search, updates, first, beside)
+    if updates < constants.SMALL and not drawn.rungs:
+        return finished(search, _untried(search, _few(search, updates)), updates, None)
     if not drawn.rungs or not search.open & RACED:
         return _without_race(search, drawn)
-    return _raced(search, drawn, first)
+    return _raced(search, drawn, first[: drawn.rules])
+
+
+def _drawn(search: Search, updates: int, first: list[Arm], beside: float) -> Plan:
+    """The race that the budget holds: of rules and rates; where it is small, of rates alone."""
+    cost, ramps = (least(search.job), renewal(search.job)), _ramps(search, first)
+    drawn = plan(updates, search.most, ramps, beside, *cost, rules=len(first))
+    none = replace(drawn, arms=0, rungs=())
+    if "lr" not in search.open:
+        return none if updates < constants.SMALL else drawn
+    if updates >= constants.SMALL and drawn.rungs:
+        return drawn
+    small = sprint(updates, search.most, beside, *cost)
+    return small if small.rungs else none
 
 
 def _evaluations(job: Job, updates: int) -> float:
@@ -174,7 +188,7 @@ def _bounded(search: Search, drawn: Plan, arm: Arm) -> Arm:
     lr = arm.lr
     if "lr" in search.open:
         lr = min(lr, _edge(search, arm, drawn.ramp) / constants.CAUTIOUS)
-    few = f"{100 * search.most:.3g} % of {drawn.updates} updates are too few for a race: "
+    few = f"{_few(search, drawn.updates)}: "
     if "rule" in search.open:
         search.tell(unmeasured("rule", arm.rule, few + "the default"))
     if "lr" in search.open:
@@ -186,8 +200,9 @@ def _bounded(search: Search, drawn: Plan, arm: Arm) -> Arm:
 def _raced(search: Search, drawn: Plan, first: list[Arm]) -> Chosen:
     free_rate = "lr" in search.open
     control = first[0]
-    edges = {one: _edge(search, arm, drawn.ramp) for one, arm in _tested(first).items()} if free_rate else {}
-    begin = [_lowest(search, arm, edges[rule_of_edge(arm)]) for arm in first] if free_rate else first
+    tested = _tested(first) if free_rate and drawn.ramp else {}
+    edges = {one: _edge(search, arm, drawn.ramp) for one, arm in tested.items()}
+    begin = [_lowest(search, arm, edges[rule_of_edge(arm)]) for arm in first] if edges else first
     most = max(drawn.arms - constants.CLIMBS, constants.ARMS[0]) if free_rate else drawn.arms
     slow = _slowness(search, first)
     race = _race(search, drawn, candidates(control, begin, free_rate, most), drawn.scores, slow)
@@ -201,6 +216,8 @@ def _raced(search: Search, drawn: Plan, first: list[Arm]) -> Chosen:
     if not ranked[0].loss < race.start():
         return _hopeless(search, drawn, control)
     index = rungs.winner(race.arms, ranked, 0, race.start())
+    if len(drawn.rungs) == 1:
+        index = rungs.lower(race.arms, ranked, index)
     arm = settled(search, race, ranked, index)
     return finished(search, arm, race.fewer(index, drawn.updates), race, index)
 
@@ -272,11 +289,15 @@ def _hopeless(search: Search, drawn: Plan, control: Arm) -> Chosen:
     return finished(search, control, drawn.updates, None)
 
 
-def _too_short(search: Search, updates: int | None) -> str:
+def _few(search: Search, updates: int) -> str:
+    return f"{100 * search.most:.3g} % of {updates} updates are too few for a race"
+
+
+def _too_short(search: Search, updates: int | None, fewest: int = constants.SHORT) -> str:
     if updates is None:
         return "the length of an epoch is not known before it has been read"
-    if updates < constants.SHORT:
-        return f"a budget of {updates} updates is too small to measure anything ({constants.SHORT})"
-    if search.most * updates < LEAST:
+    if updates < fewest:
+        return f"a budget of {updates} updates is too small to measure it ({fewest})"
+    if updates >= constants.SMALL and search.most * updates < LEAST:
         return f"a search of {search.most * updates:.0f} updates is too short to measure anything ({LEAST})"
     return ""

@@ -94,6 +94,20 @@ def test_missing_and_unseen_categories_are_zeros():
     assert not made.apply(changed)[:, 4:].any()
 
 
+@pytest.mark.parametrize("impute", ["median", "mean", None])
+@pytest.mark.parametrize("scale", ["standard", "minmax", None])
+def test_a_table_of_categories_alone(scale, impute):
+    frame = table().select("city", pl.Series("half", ["p", "q"] * (N // 2)), "y")
+    source, made = fitted(frame, "y", scale=scale, impute=impute)
+    out = made.apply(source.inputs)
+    assert (out.dtype, made.input_shape) == (np.float32, (5,))
+    expected = OneHotEncoder(sparse_output=False).fit_transform(frame.select("city", "half").to_numpy())
+    np.testing.assert_array_equal(out, expected)
+    again = Preprocessing.from_json(made.to_json())
+    assert again == made
+    np.testing.assert_array_equal(again.apply(source.inputs.reverse()), out[::-1])
+
+
 def test_a_column_named_like_a_count():
     frame = table().rename({"city": "count"})
     assert fitted(frame, "y")[1].inputs.categories["count"] == ("Bonn", "Lund", "Pisa")

@@ -58,7 +58,9 @@ def fit(train: pl.DataFrame, scale: Scale, impute: Impute) -> Columns:
             f"No column is left to learn from: {', '.join(train.columns)} are empty, or hold text with "
             f"nearly as many values as rows{shown}. Give columns of numbers (0.5, not 0,5) or categories."
         )
-    scaling = fit_scaling(number_matrix(train, numbers), scale, impute, numbers)
+    # scikit-learn refuses a matrix without columns, which a table of categories alone has nothing against.
+    matrix = number_matrix(train, numbers)
+    scaling = fit_scaling(matrix, scale, impute, numbers) if numbers else Scaling(None, (), ())
     return Columns(numbers, scaling, categories, left_out)
 
 

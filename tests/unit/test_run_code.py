@@ -324,6 +324,48 @@ def test_a_stack_of_torchs_layers_is_written_out(fitted: Any) -> None:
     assert written(nn.Sequential(nn.Linear(2, 2), nn.MultiheadAttention(4, 2))) == ""
 
 
+TWICE = nn.Linear(4, 4)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Sequential(TWICE, nn.Tanh(), TWICE),
+        nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+        nn.AvgPool2d(3, 2, ceil_mode=True),
+        nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+        nn.Linear(4, 4).double(),
+        nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))),
+    ],
+    ids=str,
+)
+def test_what_a_repr_leaves_out_is_not_guessed(layer: nn.Module) -> None:
+    assert written(nn.Sequential(nn.Flatten(), layer)) == ""
+
+
+def test_hooks_are_part_of_a_network() -> None:
+    net = nn.Sequential(nn.Linear(4, 4))
+    assert written(net)
+    net[0].register_forward_hook(lambda layer, inputs, output: 2 * output)
+    assert written(net) == ""
+
+
+def test_a_layer_without_weights_may_stand_twice() -> None:
+    bend = nn.Tanh()
+    assert written(nn.Sequential(nn.Linear(4, 4), bend, nn.Linear(4, 4), bend))
+
+
+@pytest.mark.parametrize("freeze", [[], ["2.bias"]])
+def test_weights_frozen_by_hand_stand_still(fitted: Any, freeze: list[str]) -> None:
+    net = nn.Sequential(nn.Linear(64, 12), nn.Tanh(), nn.Linear(12, 10))
+    net[0].requires_grad_(False)
+    code = fitted(model=net, budget="2 steps", freeze=freeze).code()
+    again = executed(code)["build_model"]()
+    still = [name for name, weight in again.named_parameters() if not weight.requires_grad]
+    assert still == ["0.weight", "0.bias", *freeze]
+    assert "for name in ['0.weight', '0.bias']:" in code
+
+
 class Pair(nn.Module):
     """Two halves of a picture, by name or by place."""
 

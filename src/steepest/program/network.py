@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from fnmatch import fnmatchcase
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,6 +27,13 @@ FREEZE = """
 for name, weight in model.named_parameters():
     if any(fnmatchcase(name, glob.strip()) for pattern in {patterns!r} for glob in pattern.split("|")):
         weight.requires_grad_(False)"""
+
+STILL = """
+for name in {names!r}:
+    model.get_parameter(name).requires_grad_(False)"""
+
+APART = {"_parameters", "_buffers", "_modules", "training", "_flat_weights", "_flat_weight_refs"}
+"""What a layer holds besides the words that it was made with: weights, layers, a mode."""
 
 DRAW = """
 chance = torch.Generator().manual_seed({seed})
@@ -64,7 +74,7 @@ def _made(facts: Facts) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
         return call, (f"from {module} import {function}",), ()
     came = "the network was an object that came with its weights, which a seed does not bring back"
     if facts.model is not None and (code := written(facts.model)):
-        return f"model = {code}", (), (came,)
+        return f"model = {code}{_still(facts.model, facts.recipe.freeze)}", (), (came,)
     kind = name.removeprefix(MARK)
     lines = fill_in("build_model", f"how you made the {kind} that you gave to fit")
     return f"{lines}\nmodel = None", (), (f"{came}; its making is yours to fill in",)
@@ -80,7 +90,15 @@ def written(model: nn.Module) -> str:
             again = eval(code, {"nn": nn})  # torch's own words for its own layers
     except (SyntaxError, TypeError, NameError, AttributeError, ValueError):
         return ""
-    return code if _sizes(again) == _sizes(model) else ""
+    return code if _same(again, model) else ""
+
+
+def _still(model: nn.Module, patterns: list[str]) -> str:
+    """The lines that hold still what a person has frozen by hand; `patterns` are held still anyway."""
+    globs = [glob.strip() for pattern in patterns for glob in pattern.split("|")]
+    frozen = (name for name, weight in model.named_parameters() if not weight.requires_grad)
+    names = [name for name in frozen if not any(fnmatchcase(name, glob) for glob in globs)]
+    return STILL.format(names=names) if names else ""
 
 
 def _expression(module: nn.Module) -> str:
@@ -92,8 +110,20 @@ def _expression(module: nn.Module) -> str:
     return f"nn.{module!r}" if own and getattr(nn, type(module).__name__, None) is type(module) else ""
 
 
-def _sizes(model: nn.Module) -> list[tuple[str, torch.Size]]:
-    return [(name, tensor.shape) for name, tensor in model.state_dict().items()]
+def _same(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks differ in numbers at most: a repr leaves out arguments, hooks and sharing."""
+    return _sizes(one) == _sizes(other) and _words(one) == _words(other)
+
+
+def _sizes(model: nn.Module) -> list[tuple[str, torch.Size, torch.dtype]]:
+    """Each tensor once, so that one with two names shows."""
+    held = chain(model.named_parameters(), model.named_buffers())
+    return [(name, tensor.shape, tensor.dtype) for name, tensor in held]
+
+
+def _words(model: nn.Module) -> list[dict[str, Any]]:
+    layers = model.named_modules(remove_duplicate=False)
+    return [{key: word for key, word in vars(layer).items() if key not in APART} for _, layer in layers]
 
 
 def _started(facts: Facts) -> tuple[str, tuple[str, ...], tuple[str, ...]]:

@@ -262,6 +262,20 @@ def test_the_plateau_is_gone_back_from_as_in_the_run(fitted: Any) -> None:
     assert rates == pytest.approx([*run.history["factor"]])
 
 
+def test_the_average_is_gone_back_to_with_the_weights(
+    fitted: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"lr": 3.0, "rule": "momentum", "patience": 2, "max_decays": 2, "budget": "40 steps"}
+    run = fitted(**settings, average=0.9, batch_size="full")
+    program = saved(run, **ROWS)
+    capsys.readouterr()
+    executed(program.read_text())["main"](program.with_name("data.pt"))
+    losses = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]
+    assert [*run.history["event"]].count("decay") == 2
+    # Six digits are printed; a course that falls and rises again multiplies what float32 rounds off.
+    assert losses == pytest.approx([*run.history["val/loss"]], rel=1e-4)
+
+
 @pytest.mark.parametrize("more", [{}, {"schedule": "cosine"}, {"patience": 3, "max_decays": 0}])
 def test_a_loss_that_is_never_finite_ends_in_a_sentence(fitted: Any, more: dict[str, Any]) -> None:
     run = fitted(**{"patience": 2, "max_decays": 2, "budget": "20 steps"} | more, batch_size="full")

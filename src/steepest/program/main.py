@@ -52,7 +52,7 @@ COUNT = """
     count = data["val"][2].sum().item() if len(data["val"]) > 2 else len(val)"""
 
 HELD = """
-            back = copy.deepcopy((model.state_dict(), [one.state_dict() for one in optimizers]))"""
+            back = copy.deepcopy((model.state_dict(), [one.state_dict() for one in optimizers]{also}))"""
 
 STOP = """
         if waited == PATIENCE:
@@ -67,9 +67,20 @@ PLATEAU = """
             for optimizer, state in zip(optimizers, copy.deepcopy(back[1]), strict=True):
                 optimizer.load_state_dict(state)"""
 
+BACK = """
+            averages.load_state_dict(back[2])
+            updates = back[3]"""
+
 LAST = """    for step, batch in zip(range(1, STEPS + 1), endless(loader)):{augment}
         loss = update(model, optimizers, batch, step){follow}
     return loss"""
+
+FOLLOW = """
+        follow(averages, model, step)"""
+
+COUNTED = """
+        updates += 1
+        follow(averages, model, updates)"""
 
 BALANCED = """
     counts = torch.bincount(data["train"][1])
@@ -123,12 +134,15 @@ def _course(facts: Facts, validated: bool) -> str:
     augment = "\n        batch[0] = augmented(batch[0], chance)" if recipe.augment else ""
     if inputs.elsewhere(facts):
         augment += f"\n        batch = {inputs.moved(facts, 'batch')}"
-    follow = "\n        follow(averages, model, step)" if recipe.average else ""
     if not validated:
-        return LAST.format(augment=augment, follow=follow)
+        return LAST.format(augment=augment, follow=FOLLOW if recipe.average else "")
     # What an optimizer averages is tested within `evaluate`, where there is nothing to go back to.
     moves = stopping.patience is not None and stopping.max_decays > 0 and not descent.averages(facts)
+    # What is gone back to is all that the run goes back to, the average and its counter too.
+    rewound = moves and bool(recipe.average)
+    held = HELD.format(also=", averages.state_dict(), updates" if rewound else "") if moves else ""
     plateau = PLATEAU.format(most=stopping.max_decays, by=stopping.decay_factor) if moves else ""
+    plateau += BACK if rewound else ""
     plateau = STOP if stopping.patience is not None and not moves else plateau
     patient = stopping.patience is not None
     names = ["waited", "falls"] if moves else ["waited"] if patient else []
@@ -138,16 +152,17 @@ def _course(facts: Facts, validated: bool) -> str:
         gain=" - (MIN_DELTA if best < math.inf else 0.0)" if stopping.min_delta else "",
         gained="".join(f"{name}, " for name in names),
         zeros="0, " * len(names),
-        held=HELD if moves else "",
+        held=held,
         plateau=plateau,
     )
     first = {"best": "math.inf", "kept": "None", **dict.fromkeys(names, "0")}
     first |= {"factor": "1.0"} if moves else {}
+    first |= {"updates": "0"} if rewound else {}
     return COURSE.format(
         held=f"{', '.join(first)} = {', '.join(first.values())}",
-        start=HELD.replace(" " * 12, " " * 4) if moves else "",
+        start=held.replace(" " * 12, " " * 4),
         augment=augment,
-        follow=follow,
+        follow=COUNTED if rewound else FOLLOW if recipe.average else "",
         factor=", factor" if moves else "",
         evaluation=_evaluated(facts, evaluation),
     )

@@ -17,9 +17,10 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import steepest as st
-from steepest import rules, schedule
+from steepest import batch, rules, schedule
 from steepest.errors import UserError
 from steepest.program import write
 from steepest.program.facts import Facts
@@ -239,6 +240,26 @@ def test_batches_that_vary_are_said_to_be_of_one_size(fitted: Any) -> None:
     code = fitted(budget="2 epochs", batch_size="growing 16 to 64", schedule="linear").code()
     assert "batches are of 16 throughout, the run's were 'growing 16 to 64'" in code
     assert executed(code)["BATCH_SIZE"] == 16
+
+
+@pytest.mark.parametrize(
+    ("policy", "size"), [("growing", 64), ("stochastic", 64), ("stochastic 20 to 80", 40)]
+)
+def test_a_policy_begins_with_its_usual_size(fitted: Any, policy: str, size: int) -> None:
+    code = fitted(budget="2 steps", batch_size=policy, schedule="linear").code()
+    assert f"batches are of {size} throughout, the run's were {policy!r}" in code
+    assert "size = min(BATCH_SIZE, len(train))" in code
+    assert executed(code)["BATCH_SIZE"] == size
+
+
+def test_batches_that_came_from_an_object_are_said_to_be_open(fitted: Any, tmp_path: Path) -> None:
+    policy = batch.Growing(16, 64, schedule.Cosine(1e-3, 30), 2.0)
+    code = fitted(budget="2 steps", batch_size=policy).code()
+    assert "BATCH_SIZE is yours to fill in: the run's batches came from an object" in code
+    assert executed(code)["BATCH_SIZE"] == batch.FIRST
+    rows = TensorDataset(*(torch.as_tensor(part[:100]) for part in ROWS["data"]))
+    loaded = st.fit(DataLoader(rows, 50), val=ROWS["val"], out=tmp_path / "other", budget="2 steps", **SMALL)
+    assert "BATCH_SIZE is yours to fill in" in loaded.code()
 
 
 def test_where_nothing_was_searched_nothing_is_chosen(fitted: Any) -> None:

@@ -22,7 +22,8 @@ class Facts:
     model      the network, where it was an object and is at hand
     class_weight  how much an example of each class counts, where a person has said; or None
     steps      updates that the course of the rate counts on
-    per_epoch  updates an epoch"""
+    per_epoch  updates an epoch
+    notes      what the folder does not tell, one clause each"""
 
     name: str
     place: str
@@ -34,6 +35,7 @@ class Facts:
     class_weight: list[float] | None
     steps: int
     per_epoch: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

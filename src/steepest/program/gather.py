@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from steepest import evidence
+from steepest.batch import FIRST, Full, named
 from steepest.data.infer import label
 from steepest.data.preprocessing import Preprocessing
 from steepest.errors import UserError
@@ -18,6 +18,7 @@ from steepest.folder import Folder
 from steepest.program.facts import Facts
 from steepest.recipe import Recipe
 from steepest.train import budget
+from steepest.train.given import MARK
 
 
 def facts(folder: Folder, chosen: Mapping[str, Any], model: nn.Module | None) -> Facts:
@@ -43,6 +44,7 @@ def facts(folder: Folder, chosen: Mapping[str, Any], model: nn.Module | None) ->
         class_weight=_class_weight(recipe, answers.classes),
         steps=steps,
         per_epoch=per_epoch,
+        notes=_notes(recipe, fitted),
     )
 
 
@@ -59,13 +61,26 @@ def settled(asked: Recipe, chosen: Mapping[str, Any]) -> Recipe:
 
 def first_batch(recipe: Recipe) -> tuple[int | None, str]:
     """(examples of an update, None for all; a note where a policy moves them)."""
-    if isinstance(recipe.batch_size, int):
-        return recipe.batch_size, ""
-    found = re.search(r"\d+", recipe.batch_size)
-    if found is None:
+    asked = str(recipe.batch_size)
+    if asked.startswith(MARK):
+        kind = asked.removeprefix(MARK)
+        return FIRST, f"BATCH_SIZE is yours to fill in: the run's batches came from an object ({kind})"
+    policy = named(recipe.batch_size)
+    if isinstance(policy, Full):
         return None, ""
-    size = int(found[0])
-    return size, f"batches are of {size} throughout, the run's were {recipe.batch_size!r}"
+    moved = f"batches are of {policy.usual} throughout, the run's were {asked!r}"
+    return policy.usual, "" if policy.even else moved
+
+
+def _notes(recipe: Recipe, fitted: Preprocessing) -> tuple[str, ...]:
+    """What the folder cannot tell."""
+    if fitted.inputs is not None:
+        return ()
+    kind = recipe.data.removeprefix(MARK)
+    return (
+        f"the rows are yours to put into data.pt: they came from an object ({kind}), and where it made the\n"
+        "batches too, BATCH_SIZE is yours to fill in",
+    )
 
 
 def _updates_an_epoch(folder: Folder) -> int:

@@ -28,7 +28,7 @@ def write(facts: Facts) -> str:
     """The program of a run."""
     made = [make(facts) for make in (network.piece, descent.piece, rate.piece, objective.piece)]
     pieces = [*made, training.piece(facts), main.piece(facts)]
-    notes = "".join(f";\n{note}" for piece in pieces for note in piece.notes)
+    notes = "".join(f";\n{note}" for part in (facts, *pieces) for note in part.notes)
     title = f"What the run {facts.name} did, in plain PyTorch. Written by steepest's Run.code()."
     parts = {"title": title, "place": repr(facts.place), "objects": _objects(facts), "notes": notes}
     head = HEAD.format(**{key: in_docstring(part) for key, part in parts.items()})

@@ -65,7 +65,7 @@ def piece(facts: Facts) -> Piece:
     made = twins.call(rule)
     if made is not None:
         return _piece(facts, rule, made, "", constants)
-    if isinstance(rule, rules.Muon | rules.MuonMatched | rules.MuonSpectral):
+    if type(rule) in (rules.Muon, rules.MuonMatched, rules.MuonSpectral):  # not a wrapper around one
         return _of_matrices(facts, rule, constants)
     try:
         lines = written(rule)

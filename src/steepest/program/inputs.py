@@ -28,27 +28,30 @@ class Rows(torch.utils.data.Dataset):
     def __getitem__(self, i):
         return each(lambda x: x[i], self.parts)'''
 
-AS_ONE = '''
+RENEW = '''
 
 
-class AsOne(nn.Module):
-    """A network that takes its inputs as one argument, as torch's renewal of batch norms gives them."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, inputs):
-        return self.{call}'''
-
-RENEW = "torch.optim.swa_utils.update_bn({loader}, {model})"
+@torch.no_grad()
+def renew(model, batches):
+    """Running statistics of batch norms as plain means over these batches; all else works as in a test."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
+    model.eval()
+    for norm in norms:
+        norm.train()
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's sign for the mean over all batches
+    for batch in batches if norms else ():
+        inputs, *_ = {batch}
+        {call}'''
 
 
 def piece(facts: Facts) -> str:
-    """What programs of several inputs need besides."""
-    if not several(facts):
-        return ""
-    return EACH + (AS_ONE.format(call=call(facts)) if facts.recipe.average else "")
+    """What programs of several inputs need besides, and those that test averages."""
+    tested = facts.recipe.average and facts.recipe.monitor.startswith("val/")
+    batch = moved(facts, "batch") if elsewhere(facts) else "batch"
+    # torch's own update_bn has dropout at work, so that norms after it would measure another network.
+    renews = RENEW.format(batch=batch, call=call(facts)) if tested else ""
+    return (EACH if several(facts) else "") + renews
 
 
 def several(facts: Facts) -> bool:
@@ -88,12 +91,3 @@ def cut(facts: Facts) -> str:
         "for begin in range(0, len(batch[1]), size):\n"
         "        inputs, target, *weight = each(lambda x: x[begin : begin + size], batch)"
     )
-
-
-def renew(facts: Facts) -> str:
-    """The line that measures the batch norms of the averages anew."""
-    loader = "itertools.islice(loader, 100)"
-    if not several(facts):
-        return RENEW.format(loader=loader, model="averages" + (", DEVICE" if elsewhere(facts) else ""))
-    loader = f"({moved(facts, 'batch')} for batch in {loader})" if elsewhere(facts) else loader
-    return RENEW.format(loader=loader, model="AsOne(averages)")

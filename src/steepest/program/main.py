@@ -171,7 +171,7 @@ def _course(facts: Facts, validated: bool) -> str:
 def _evaluated(facts: Facts, lines: str) -> str:
     """Renewed statistics beside averages; the weights to test, where the optimizer holds them."""
     if facts.recipe.average:
-        return f"        {inputs.renew(facts)}\n{lines}"
+        return f"        renew(averages, itertools.islice(loader, 100))\n{lines}"
     if descent.averages(facts):
         head, *rest = lines.splitlines()
         return "\n".join(

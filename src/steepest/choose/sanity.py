@@ -16,10 +16,10 @@ from steepest.choose.constants import SANITY_SHARE
 from steepest.choose.trial import Trial
 from steepest.data import randomness
 from steepest.data.batches import Batches
-from steepest.data.tree import Tree, leaves
+from steepest.data.tree import Tree, leaves, moved
 from steepest.errors import UserError
 from steepest.evidence import Evidence
-from steepest.train import chance, memory
+from steepest.train import chance, formulas, memory
 from steepest.train.job import Job
 
 NAMED = 5
@@ -62,8 +62,8 @@ def readable_again(job: Job) -> str:
 
 def sanity(job: Job, updates: int) -> Evidence:
     """A look at the start. Raises UserError where nothing can be trained, naming the cause."""
-    loss, silent = _look(job)
-    doubts = [*_too_large(job, loss), *_unreached(silent)]
+    loss, sure, silent = _look(job)
+    doubts = [*sure, *_unreached(silent)]
     spent = 1
     if SANITY_SHARE * updates >= OVERFITTED:
         doubts += _stubborn(job)
@@ -72,8 +72,8 @@ def sanity(job: Job, updates: int) -> Evidence:
     return Evidence("sanity", "doubtful" if doubts else "sound", found, gradients=spent)
 
 
-def _look(job: Job) -> tuple[float, list[str]]:
-    """(the first loss, names of weights that its gradient does not reach)."""
+def _look(job: Job) -> tuple[float, list[str], list[str]]:
+    """(the first loss, doubts about the outputs, names of weights that the gradient does not reach)."""
     looked = job.on(deepcopy(job.model))
     with randomness.undisturbed():
         chance.begin(job.recipe.seed)
@@ -81,21 +81,22 @@ def _look(job: Job) -> tuple[float, list[str]]:
         descended = memory.by_parts(
             partial(_descended, looked), next(job.source.once())[0], memory.fewest(job.model)
         )
-        loss, batch = next(descended)
+        (loss, outputs), batch = next(descended)
     weights = [(name, w) for name, w in looked.model.named_parameters() if w.requires_grad]
     gradients = [w.grad for _, w in weights if w.grad is not None]
     value = float(loss.detach())
     if not math.isfinite(value) or not all(bool(g.isfinite().all()) for g in gradients):
         raise UserError(_cause(looked, batch, value))
-    return value, [name for name, w in weights if w.grad is None or not bool(w.grad.any())]
+    silent = [name for name, w in weights if w.grad is None or not bool(w.grad.any())]
+    return value, _too_sure(job, outputs, batch), silent
 
 
-def _descended(job: Job, batch: Any) -> torch.Tensor:
-    """The loss of a batch, its gradient in place."""
+def _descended(job: Job, batch: Any) -> tuple[torch.Tensor, Any]:
+    """The loss of a batch, its gradient in place, and the outputs."""
     job.model.zero_grad(set_to_none=True)
-    loss = job.objective(batch)
+    loss, outputs = job.objective_and_logits(batch)
     loss.backward()
-    return loss
+    return loss, outputs
 
 
 def _cause(job: Job, batch: Any, loss: float) -> str:
@@ -117,12 +118,22 @@ def _cause(job: Job, batch: Any, loss: float) -> str:
     return f"Nothing can be trained: the loss {loss:g} is finite and its gradient is not."
 
 
-def _too_large(job: Job, loss: float) -> list[str]:
-    classes = job.prepared.task.outputs
-    if job.loss.name != "cross_entropy" or classes < 2 or loss < 2 * math.log(classes):
+def _too_sure(job: Job, outputs: Any, batch: Any) -> list[str]:
+    """A doubt where outputs are far worse than a guess; weights of classes and focus move the loss alone."""
+    entropies = {"classes": formulas.cross_entropy, "flags": formulas.binary}
+    if job.loss.target not in entropies:
         return []
+    with torch.no_grad():
+        target = moved(batch[1], job.device)
+        found = float(entropies[job.loss.target](outputs, target, 0.0).mean())
+    classes = job.prepared.task.outputs if job.loss.target == "classes" else 2
     fair = math.log(classes)
-    return [f"guessing among {classes} classes gives {fair:.3g}: the network starts sure of wrong answers"]
+    if classes < 2 or found < 2 * fair:
+        return []
+    return [
+        f"its cross entropy is {found:.4g}, and guessing among {classes} classes gives {fair:.3g}: the "
+        "network starts sure of wrong answers"
+    ]
 
 
 def _unreached(silent: list[str]) -> list[str]:
@@ -133,7 +144,7 @@ def _unreached(silent: list[str]) -> list[str]:
 
 
 def _stubborn(job: Job) -> list[str]:
-    """Whether one batch, again and again, cannot be learnt by heart."""
+    """Whether updates on one batch, again and again, do not lower its loss."""
     trial = Trial(replace(job, source=Again(job.source)), 2 * OVERFITTED)
     trial.advance(OVERFITTED)
     first, last = trial.losses[0], trial.losses[-1]

@@ -153,6 +153,22 @@ def test_rates_stay_within_three_times_and_below_the_highest() -> None:
         assert opt.rate == pytest.approx(top, rel=1e-12)
 
 
+@pytest.mark.parametrize("highest", [math.inf, 1.3e-3, 2.01e-3])
+def test_level_and_ratios_together_keep_to_the_bounds_of_each(highest: float) -> None:
+    """A group whose gradients agree beside one of noise: the ratio and the level push the same rate."""
+    net, draw = Bowl([1.0, 1.0], size=50), torch.Generator().manual_seed(0)
+    opt = net.grouped(rules.SGD(lr=1e-3))
+    hypertune(net, opt, "lr", "lr_scale", highest=highest, window=25, every=1, validate_every=5)
+    reached = 0.0
+    for _ in range(1500):
+        for w, mean, noise in zip(net.parts, (1.0, 0.3), (0.1, 1.0), strict=True):
+            w.grad = mean + noise * torch.randn(50, generator=draw, dtype=DOUBLE)
+        opt.step()
+        reached = max(reached, *(opt.rule_of(group).lr for group in opt.param_groups))
+    assert reached == pytest.approx(min(highest, 3e-3), rel=0.05)
+    assert reached <= min(highest, 3e-3) * (1 + 1e-12)
+
+
 def test_one_noisy_window_does_not_stop_the_level_for_ever() -> None:
     net = Bowl([4.0])
     opt = net.grouped(rules.SGD(lr=0.1))

@@ -151,25 +151,27 @@ class Rates:
         if self.ratios and not warming:
             rows = [row[1:] for row in self.samples]
             moves = gate.moves_apart(rows, self.shares, gain, self._has_room)
-        up = self._rise(gain) if self.level and not self.risen else 0.0
+        up = self._rise(gain, moves) if self.level and not self.risen else 0.0
         self.moved = [self.moved[0] + up, *(a + b for a, b in zip(self.moved[1:], moves, strict=True))]
         for group, by in zip(self.groups, moves, strict=True):
             group["lr_scale"] = group.get("lr_scale", 1.0) * math.exp(up + by)
         return bool(up) or any(moves)
 
-    def _rise(self, gain: float) -> float:
-        """How far all go up, until longer steps no longer help: going down is the schedule's."""
+    def _rise(self, gain: float, moves: Sequence[float]) -> float:
+        """How far all go up after these moves, until longer steps no longer help: going down is the
+        schedule's."""
         column = [row[0] for row in self.samples]
         mean, error = gate.mean_and_error(column)
         self.risen = len(column) >= gate.LEAST and mean > 2 * error  # one window of noise is no sign
-        fastest = max(self.opt.rule_of(group).lr for group in self.groups)
-        ceiling = math.log(self.highest / fastest) if fastest > 0 else 0.0
-        return max(0.0, min(gate.move(column, gain), RATIO[1] - self.moved[0], ceiling))
+        rates = [lr * math.exp(by) for lr, by in zip(self.shown(), moves, strict=True)]
+        ceiling = math.log(self.highest / max(rates)) if max(rates) > 0 else 0.0
+        furthest = self.moved[0] + max(a + b for a, b in zip(self.moved[1:], moves, strict=True))
+        return max(0.0, min(gate.move(column, gain), RATIO[1] - furthest, ceiling))
 
     def _has_room(self, number: int, by: float) -> bool:
-        low, high = RATIO
-        rate = self.opt.rule_of(self.groups[number]).lr * math.exp(by)
-        return low <= self.moved[1 + number] + by <= high and (by <= 0 or rate <= self.highest)
+        ratio, rate = self.moved[1 + number] + by, self.shown()[number] * math.exp(by)
+        within = RATIO[0] <= ratio and self.moved[0] + ratio <= RATIO[1]
+        return within and (by <= 0 or rate <= self.highest)
 
     def values(self) -> list[Any]:
         """What stands in the groups, and whether the level still rises."""

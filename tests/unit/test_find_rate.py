@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from steepest import UserError, rules, schedule
 from steepest.torch import AdamW, find_rate
@@ -108,6 +108,14 @@ def test_nothing_of_the_caller_is_changed_by_a_bit(warm: bool) -> None:
     assert everything() == before
     find_rate(model, cross_entropy, loader, "muon")
     assert everything() == before
+
+
+def test_the_generator_of_a_sampler_within_a_sampler_of_batches_is_left_where_it_was() -> None:
+    rows, draw = TensorDataset(*examples()), torch.Generator().manual_seed(3)
+    batches = BatchSampler(RandomSampler(rows, generator=draw), 32, False)
+    before = draw.get_state()
+    find_rate(network(), cross_entropy, DataLoader(rows, batch_sampler=batches))
+    assert torch.equal(draw.get_state(), before)
 
 
 def test_twice_from_the_same_place_gives_the_same_curve() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,8 @@ def _endless(batches: Iterable[Any]) -> Iterator[Any]:
 @contextmanager
 def _undisturbed(model: nn.Module, batches: Iterable[Any]) -> Generator[None]:
     """Global generators, and those of a DataLoader, are afterwards as before."""
-    parts = (batches, *(getattr(batches, name, None) for name in ("sampler", "batch_sampler", "dataset")))
+    names = ("sampler", "batch_sampler", "batch_sampler.sampler", "dataset")
+    parts = (batches, *(reduce(_part, name.split("."), batches) for name in names))
     own = [g for part in parts if isinstance(g := getattr(part, "generator", None), torch.Generator)]
     before = [generator.get_state() for generator in own]
     devices = sorted({w.device.index for w in model.parameters() if w.device.type == "cuda"})  # not run there
@@ -249,6 +251,10 @@ def _undisturbed(model: nn.Module, batches: Iterable[Any]) -> Generator[None]:
     finally:
         for generator, state in zip(own, before, strict=True):
             generator.set_state(state)
+
+
+def _part(whole: Any, name: str) -> Any:
+    return getattr(whole, name, None)
 
 
 def _judge(found: Edge, start: float, most: float) -> None:

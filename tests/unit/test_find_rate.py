@@ -335,6 +335,34 @@ def test_rates_that_do_not_rise_are_refused(wrong: dict[str, float]) -> None:
         find_rate(network(), cross_entropy, batched(), **wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"start": None}, "start must be a number, got None"),
+        ({"growth": "a"}, "growth must be a number, got 'a'"),
+        ({"most": torch.tensor(1.0)}, "most must be a number"),
+        ({"clip_norm": "a"}, "clip_norm must be a number, got 'a'"),
+        ({"clip_norm": -1.0}, "clip_norm must be above 0, got -1.0"),
+        ({"clip_norm": 0}, "clip_norm must be above 0, got 0"),
+        ({"clip_norm": float("nan")}, "clip_norm must be above 0, got nan"),
+        ({"growth": 100.0}, "there are 6 rates, and an edge takes 8"),
+    ],
+    ids=str,
+)
+def test_numbers_that_are_none_and_curves_that_are_too_short_are_refused(
+    wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        find_rate(network(), cross_entropy, batched(), **wrong)
+
+
+def test_a_batch_that_is_not_finite_is_told_from_a_rate_that_is_too_large() -> None:
+    batches = batched()
+    batches[3][0][0] = torch.nan
+    with pytest.raises(UserError, match=r"The loss is nan at update 4, .* numbers in that batch"):
+        find_rate(network(), cross_entropy, batches)
+
+
 def test_a_copy_of_the_model_alone_is_the_same_as_the_model() -> None:
     model = network()
     assert (

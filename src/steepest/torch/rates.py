@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import reduce
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
 from steepest.choose.constants import GROWTH
-from steepest.choose.edge import Edge, edge
+from steepest.choose.edge import FIRST, IN_A_ROW, Edge, edge
 from steepest.data import randomness
 from steepest.data.tree import apply as over_tree
 from steepest.data.tree import is_tree
@@ -35,6 +36,14 @@ norms, which take no notice of the length of a weight, above 10."""
 
 AT_ONCE = 10
 """Updates within which a loss that never fell has left too early for the first rate to be a small one."""
+
+
+RISEN = 2.0
+"""Times the first loss from which on a loss is on its way out; one that is not finite before that came of bad
+values in its batch, as like as not."""
+
+LEAST = FIRST + IN_A_ROW
+"""Rates below which a curve has no end beside its beginning."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,8 @@ def find_rate(
     clip_norm the largest norm of a gradient, where the training to come clips
 
     Raises UserError where the loss never leaves, leaves at once, or never falls."""
-    _check(model, loss, batches, compute, start, growth, most)
+    _check(model, loss, batches, compute)
+    _check_numbers(start, growth, most, clip_norm)
     plain = getattr(model, "_orig_mod", model)  # what torch.compile was given
     began = time.perf_counter()
     with _undisturbed(plain, batches):
@@ -172,9 +182,7 @@ class _Test:
             )
 
 
-def _check(
-    model: Any, loss: Any, batches: Any, compute: Any, start: float, growth: float, most: float
-) -> None:
+def _check(model: Any, loss: Any, batches: Any, compute: Any) -> None:
     if not isinstance(model, nn.Module):
         raise UserError(f"find_rate trains a copy of a torch.nn.Module, got {type(model).__name__}.")
     if (loss is None) == (compute is None) or not callable(loss or compute):
@@ -182,16 +190,34 @@ def _check(
             "Give the loss, a function (outputs, target); or, with loss None, compute=, a function "
             "(model, batch); one of the two."
         )
-    if not (0 < start < most < math.inf and growth > 1):
-        raise UserError(
-            f"Rates must rise from start to most, by a factor above 1; got start={start}, growth={growth}, "
-            f"most={most}."
-        )
     single = isinstance(batches, Dataset) and not isinstance(batches, IterableDataset)
     if single or isinstance(batches, Tensor) or not isinstance(batches, Iterable):
         raise UserError(
             f"batches must be an iterable of batches, such as a DataLoader; got {type(batches).__name__}. "
             "Of arrays make one batch: [(X, y)]."
+        )
+
+
+def _check_numbers(start: Any, growth: Any, most: Any, clip_norm: Any) -> None:
+    given = {"start": start, "growth": growth, "most": most, "clip_norm": clip_norm}
+    for name, value in given.items():
+        if not isinstance(value, Real) and not (name == "clip_norm" and value is None):
+            raise UserError(f"{name} must be a number, got {value!r}.")
+    if clip_norm is not None and not clip_norm > 0:
+        raise UserError(
+            f"clip_norm must be above 0, got {clip_norm!r}: it is the largest norm of a gradient. None clips "
+            "nothing."
+        )
+    if not (0 < start < most < math.inf and 1 < growth < math.inf):
+        raise UserError(
+            f"Rates must rise from start to most, by a factor above 1; got start={start}, growth={growth}, "
+            f"most={most}."
+        )
+    rates = 1 + int(math.log(most / start) / math.log(growth) * (1 + 1e-12))
+    if rates < LEAST:
+        raise UserError(
+            f"From start={start:g} to most={most:g} by a factor of {growth:g} there are {rates} rates, and "
+            f"an edge takes {LEAST} to be told from noise. Give a smaller growth=, or a wider range."
         )
 
 
@@ -264,7 +290,15 @@ def _judge(found: Edge, start: float, most: float) -> None:
             f"The loss did not leave for good at any rate from {start:g} to {most:g}, so that there is no "
             "edge. Give a larger most=; a rule that finds its own rate (Prodigy, DoG) needs none."
         )
-    if not found.fell and len(found.rates) <= AT_ONCE:
+    early = not found.fell and len(found.rates) <= AT_ONCE
+    if early and not math.isfinite(found.losses[-1]) and found.losses[-2] <= RISEN * abs(found.losses[0]):
+        raise UserError(
+            f"The loss is {found.losses[-1]} at update {len(found.rates)}, at the rate "
+            f"{found.rates[-1]:.2g}, and {found.losses[-2]:.4g} right before. Look for numbers in that batch "
+            "that are not finite or far too large; if there are none, the rates are too large: give a "
+            "smaller start=."
+        )
+    if early:
         raise UserError(
             f"The loss left for good at the rate {found.rates[-1]:.2g}, {len(found.rates)} updates from the "
             f"first one, {start:g}: every rate that was tried is too large. Give a smaller start=, and scale "

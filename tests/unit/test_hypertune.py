@@ -306,6 +306,28 @@ def test_looking_leaves_no_trace_until_something_moves() -> None:
     assert all(map(torch.equal, *runs))
 
 
+class Counting(Restless):
+    """A buffer that every pass adds to, in test mode too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes: torch.Tensor
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        return super().forward(x)
+
+
+def test_a_validation_loss_leaves_buffers_that_change_in_test_mode_too() -> None:
+    net, x = Counting(), torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
+    opt = optimizer(net, "adamw")
+    tuner = hypertune(net, opt, "weight_decay", validation=lambda n: net(x).pow(2).mean(), **QUICK)
+    descend(opt, lambda: net(x).pow(2).mean(), 20)
+    assert tuner.losses.validated > 0
+    assert int(net.passes) == 20
+
+
 def test_nothing_but_the_level_moves_while_a_rate_warms_up() -> None:
     net = Bowl([1.0, 4.0])
     lr = schedule.WarmUp(schedule.Constant(0.1), warmup=100)

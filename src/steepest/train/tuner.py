@@ -68,7 +68,7 @@ class Losses:
     def held_out(self, weights: Sequence[Tensor]) -> list[Tensor | None]:
         """The gradient of the next validation loss, in test mode; the network is afterwards as before."""
         assert self.validation is not None
-        with undisturbed(self.net), torch.enable_grad():
+        with undisturbed(self.net), _unchanged(self.net), torch.enable_grad():
             found = _gradient(self.validation(self.validated), weights)
         self.validated += 1
         return found
@@ -283,7 +283,7 @@ def _gradient(loss: Any, weights: Sequence[Tensor]) -> list[Tensor | None]:
 
 @contextmanager
 def _unchanged(net: nn.Module) -> Iterator[None]:
-    """A pass in training mode of which buffers and random generators show nothing."""
+    """A pass of which buffers and random generators show nothing."""
     held = [(buffer, buffer.clone()) for buffer in net.buffers()]
     try:
         with randomness.undisturbed():

@@ -425,6 +425,16 @@ REFUSED: list[tuple[Any, Any, dict[str, Any], str]] = [
     (rules.SGD(), ("lr",), {"window": 20}, "fewer than 5 looks"),
     (rules.SGD(), ("lr",), {"gain": 2.0}, r"gain must lie in \(0, 0\.5\]"),
     (rules.SGD(), ("lr",), {"highest": 0.0}, "highest must be above 0, got 0.0"),
+    (rules.SGD(), ("lr",), {"highest": "a"}, "highest must be above 0, got 'a'"),
+    (rules.SGD(), ("lr",), {"gain": "x"}, r"gain must lie in \(0, 0\.5\], got 'x'"),
+    (rules.SGD(), ("lr",), {"window": "100"}, "window is a number of steps.* got '100'"),
+    (rules.SGD(), ("lr",), {"every": 2.5}, "every is a number of steps.* got 2.5"),
+    (rules.SGD(), ("lr",), {"every": 0}, "every is a number of steps.* at least 1; got 0"),
+    (rules.SGD(), ("lr",), {"warmup": "10 steps"}, "warmup is a number of steps.* got '10 steps'"),
+    (rules.SGD(), ("lr",), {"validation": 3}, "validation must be a function.* got 3"),
+    (rules.SGD(), (["lr"],), {}, r"Name what to tune one by one.* got \['lr'\]"),
+    (rules.AdamW(), ("weight_decay",), HELD_OUT | {"window": 25, "every": 1}, "one in 10 steps"),
+    (rules.SGD(), ("lr", Dial("lr", 0.1)), {}, "each once"),
 ]
 
 
@@ -437,12 +447,26 @@ def test_what_cannot_be_tuned_is_refused_with_the_reason(
         hypertune(net, net.grouped(rule), *what, **settings)
 
 
+def test_only_a_pace_that_something_goes_by_needs_a_window() -> None:
+    net = Bowl([1.0])
+    hypertune(net, net.grouped(rules.SGD()), "lr", window=25, every=1)
+
+
+def test_a_dial_may_not_have_the_name_of_the_rates() -> None:
+    net = Bowl([1.0, 2.0])
+    both = {"validation": lambda n: net.loss(), "training": lambda n: net.loss()}
+    with pytest.raises(UserError, match="A dial has the name 'lr'"):
+        hypertune(net, net.grouped(rules.SGD()), "lr_scale", Dial("lr", 0.1), **both)
+
+
 def test_other_optimizers_bad_dials_and_losses_are_named() -> None:
     net = Bowl([1.0])
     with pytest.raises(UserError, match="was given SGD"):
         hypertune(net, torch.optim.SGD(net.parameters()), "lr")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="must begin between 0 and 1, got 0"):
         Dial("mixing", 0.0, high=1.0)
+    with pytest.raises(UserError, match="between two numbers, got 'b'"):
+        Dial("mixing", "b")  # type: ignore[arg-type]
     opt = net.grouped(rules.AdamW())
     hypertune(net, opt, "weight_decay", validation=lambda n: 0.5, **QUICK)  # type: ignore[arg-type,return-value]
     with pytest.raises(UserError, match="must give the loss as a tensor"):

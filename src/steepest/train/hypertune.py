@@ -8,6 +8,7 @@ From then on opt.step() does it, in `loop` and in any loop of one's own."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from torch import Tensor, nn
@@ -55,6 +56,7 @@ def hypertune(
     tuner.state_dict()."""
     _check(opt, what)
     pace = Pace(window, every, validate_every, warmup, gain)
+    _check_functions(validation=validation, training=training)
     losses = Losses(net, validation, training)
     knobs: list[Knob] = [*_rates(opt, what, highest)]
     for one in what:
@@ -62,6 +64,7 @@ def hypertune(
             knobs.append(_dial(opt, one, losses))
         elif one not in ("lr", "lr_scale"):
             knobs.append(_number(opt, one, losses))
+    _check_names(knobs)
     return Tuner(opt, knobs, losses, pace)
 
 
@@ -71,6 +74,11 @@ def _check(opt: Any, what: Sequence[str | Dial]) -> None:
             f"hypertune differentiates steepest's rules, and was given {type(opt).__name__}. Make the "
             "optimizer with steepest.torch, which has every class of torch.optim."
         )
+    if strange := [one for one in what if not isinstance(one, str | Dial)]:
+        raise UserError(
+            f"Name what to tune one by one, as text or as a Dial: hypertune(net, opt, 'lr', 'beta1'); got "
+            f"{strange[0]!r}."
+        )
     names = [one.name if isinstance(one, Dial) else one for one in what]
     if not names or len(set(names)) < len(names):
         raise UserError(f"Name what to tune, each once, such as 'lr_scale' or 'beta1'; got {names}.")
@@ -78,6 +86,21 @@ def _check(opt: Any, what: Sequence[str | Dial]) -> None:
         opt.updates_in_backward.refuse("hypertune")
     if any(group.get("differentiable") for group in opt.param_groups):
         raise UserError("differentiable=True records steps for autograd; hypertune is for ordinary ones.")
+
+
+def _check_functions(**given: Any) -> None:
+    for name, function in given.items():
+        if function is not None and not callable(function):
+            raise UserError(f"{name} must be a function, n → the loss on the n-th batch; got {function!r}.")
+
+
+def _check_names(knobs: Sequence[Knob]) -> None:
+    """What was seen and saved of a knob goes by its name."""
+    names = [knob.name for knob in knobs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(
+            f"A dial has the name {twice[0]!r}, under which the rates are told and saved. Name it otherwise."
+        )
 
 
 def _rates(opt: RuleOptimizer, what: Sequence[str | Dial], highest: float) -> list[Rates]:
@@ -89,7 +112,7 @@ def _rates(opt: RuleOptimizer, what: Sequence[str | Dial], highest: float) -> li
         )
     if not (level or ratios):
         return []
-    if not highest > 0:
+    if not isinstance(highest, Real) or not highest > 0:
         raise UserError(f"highest must be above 0, got {highest!r}: it is the rate that none may pass.")
     sizes = [sum(weight.numel() for weight in group["params"]) for group in opt.param_groups]
     shares = [size / max(sum(sizes), 1) for size in sizes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Protocol
 
 from steepest.engine.state import places
@@ -71,6 +72,9 @@ class Dial:
     high: float = math.inf
 
     def __post_init__(self) -> None:
+        for number in (self.value, self.low, self.high):
+            if not isinstance(number, Real):
+                raise UserError(f"The dial {self.name!r} is a number between two numbers, got {number!r}.")
         if not self.line.holds(self.value):
             raise UserError(
                 f"The dial {self.name!r} must begin between {self.low:g} and {self.high:g}, got "

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -37,16 +38,24 @@ class Pace:
     gain: float
 
     def __post_init__(self) -> None:
-        slowest = max(self.every, self.validate_every)
-        if min(self.every, self.validate_every) < 1 or self.window < gate.LEAST * slowest:
+        least = {"window": 1, "every": 1, "validate_every": 1, "warmup": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < low:
+                raise UserError(f"{name} is a number of steps, a whole one of at least {low}; got {value!r}.")
+        if not isinstance(self.gain, Real) or not 0 < self.gain <= 0.5:
+            raise UserError(
+                f"gain must lie in (0, 0.5], got {self.gain!r}. It is the longest move: 0.05 is 5 %."
+            )
+
+    def check(self, knobs: Iterable[Knob]) -> None:
+        """Refuse a window in which one of these could not be told from noise."""
+        slowest = max(self.of(knob) for knob in knobs)
+        if self.window < gate.LEAST * slowest:
             raise UserError(
                 f"A window of {self.window} steps holds fewer than {gate.LEAST} looks, one in {slowest} "
                 "steps, and nothing can be said of their noise. Lengthen window, or look more often: every, "
                 "validate_every."
-            )
-        if not 0 < self.gain <= 0.5:
-            raise UserError(
-                f"gain must lie in (0, 0.5], got {self.gain!r}. It is the longest move: 0.05 is 5 %."
             )
 
     def of(self, knob: Knob) -> int:
@@ -98,6 +107,7 @@ class Tuner:
     It listens to the optimizer: before every update it is called with what that is made of."""
 
     def __init__(self, opt: RuleOptimizer, knobs: Sequence[Knob], losses: Losses, pace: Pace) -> None:
+        pace.check(knobs)
         self.opt, self.knobs, self.losses, self.pace = opt, list(knobs), losses, pace
         self.history: list[dict[str, Any]] = []
         self._pending: dict[str, list[Tensor | None]] = {}  # of the update before: ∂w⁺/∂x by knob

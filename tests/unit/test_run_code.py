@@ -1,6 +1,7 @@
 """`run.code()`: a program of plain PyTorch that does what the run did, held to that by being run."""
 
 import copy
+import importlib
 import json
 import math
 import re
@@ -186,12 +187,79 @@ def test_the_number_format_is_that_of_a_kind_of_device(device: str, kind: str) -
 def test_names_from_a_folder_are_no_code(name: str) -> None:
     about = replace(facts("sgd"), name=name, place=f"runs/{name}")
     stranger = f'object {name}")\nimport nothing_of_the_kind  #'
-    own = {"loss": stranger, "schedule": stranger, "model": stranger, "augment": stranger}
+    own = {"loss": stranger, "schedule": stranger, "model": stranger, "augment": stranger, "rule": stranger}
     program = executed(write(replace(about, recipe=about.recipe.model_copy(update=own))))
-    left = {"loss_of": (0, 0), "rate": (1,), "build_model": (), "augmented": (0, 0)}
+    left = {"loss_of": (0, 0), "rate": (1,), "build_model": (), "augmented": (0, 0), "build_optimizers": (0,)}
     for function, arguments in left.items():
         with pytest.raises(SystemExit, match="fill in"):
             program[function](*arguments)
+
+
+@pytest.mark.parametrize(
+    ("rule", "left"),
+    [
+        (rules.AdamW(lr=schedule.Cosine(0.01, 6)), ["build_optimizers", "rate"]),
+        (rules.Momentum(lr=0.1, momentum=lambda step: 0.9), ["build_optimizers"]),  # type: ignore[arg-type]
+    ],
+    ids=["rate", "momentum"],
+)
+def test_a_rule_that_holds_more_than_numbers_is_left_to_fill_in(
+    fitted: Any, rule: Any, left: list[str]
+) -> None:
+    code = fitted(rule=rule, budget="2 steps", l2=0.1).code()
+    program = executed(code)
+    given = {"build_optimizers": (None,), "rate": (1,)}
+    for name in left:
+        with pytest.raises(SystemExit, match=f"{name}: fill in"):
+            program[name](*given[name])
+    assert "the rule is yours to fill in" in program["__doc__"]
+    assert ("the rate is yours to fill in" in program["__doc__"]) == ("rate" in left)
+
+
+def test_a_schedule_that_was_an_object_is_said_to_be_left(fitted: Any) -> None:
+    program = executed(fitted(schedule=schedule.Cosine(0.01, 6), budget="2 steps").code())
+    assert "the rate is yours to fill in" in program["__doc__"]
+    with pytest.raises(SystemExit, match="rate: fill in the schedule"):
+        program["rate"](1)
+
+
+OWN = """
+def rate(step):
+    return 0.1 / step
+
+
+def augmented(inputs, generator):
+    return 2 * inputs
+"""
+
+
+def test_functions_that_can_be_imported_are_imported(
+    fitted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "functions_of_mine.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = importlib.import_module("functions_of_mine")
+    settings = {"rule": "sgd", "schedule": mine.rate, "augment": mine.augmented, "batch_size": "full"}
+    run = fitted(**settings, budget=f"{STEPS} steps")
+    program = saved(run, **ROWS)
+    loss = executed(program.read_text())["main"](program.with_name("data.pt"))
+    rounding = STEPS * np.sqrt(600) * torch.finfo(torch.float32).eps
+    assert loss == pytest.approx(min(run.history["val/loss"]), rel=rounding)
+
+
+def test_every_object_that_rows_are_made_of_is_named(fitted: Any) -> None:
+    weight, groups = np.ones(600), np.arange(600) // 10
+    settings = {"val": 0.2, "split": "group", "split_by": groups, "sample_weight": weight}
+    code = fitted(budget="2 steps", **settings).code()
+    assert "tensors(data=data, sample_weight=sample_weight, split_by=split_by)" in code
+
+
+def test_a_run_that_was_cut_short_says_so(fitted: Any) -> None:
+    run = fitted(budget="20 steps", schedule="cosine")
+    assert "of the 20 steps" not in run.code()
+    result = run.folder / "result.json"
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"step": 11, "why": "the time is up"}))
+    assert "the run made 11 of the 20 steps that its schedule counts on, as the time is up" in run.code()
 
 
 def test_a_rule_of_several_passes_is_refused() -> None:

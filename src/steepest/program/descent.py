@@ -9,11 +9,11 @@ from dataclasses import fields
 from steepest import rules
 from steepest.errors import UserError
 from steepest.program import orthogonal, twins
-from steepest.program.facts import Facts, Piece
+from steepest.program.facts import Facts, Piece, fill_in
 from steepest.program.lines import NotPlain, written
 from steepest.rule import Rule
 from steepest.train import settled
-from steepest.train.given import Given
+from steepest.train.given import MARK, Given
 
 DECAYS = '''def decays(model, name, weight):
     """Whether weight decay pulls a weight: not biases, norms and embeddings."""
@@ -55,6 +55,8 @@ WEIGHTS = "    weights = [(n, w) for n, w in model.named_parameters() if w.requi
 
 def piece(facts: Facts) -> Piece:
     """`build_optimizers`, with all that it takes."""
+    if facts.recipe.rule.startswith(MARK):
+        return _open(facts)
     rule = settled.rule_of(facts.recipe, Given())
     if rule.ascent or rule.reads:
         raise UserError(
@@ -75,6 +77,17 @@ def piece(facts: Facts) -> Piece:
     numbers = {name: getattr(rule, name) for name in held}  # weight decay stands in the groups
     call = f"{type(rule).__name__}({{groups}}, lr=LR{_arguments(numbers)})"
     return _piece(facts, rule, call, lines, constants)
+
+
+def _open(facts: Facts) -> Piece:
+    """What is left where the rule was an object that a recipe cannot hold."""
+    kind = facts.recipe.rule.removeprefix(MARK)
+    said = fill_in("build_optimizers", f"a list of optimizers, for the rule that was an object ({kind})")
+    build = BUILD.format(said="Yours to fill in.", body=f"    {said}")
+    lr = 1.0 if facts.recipe.lr is None else facts.recipe.lr
+    constants = {"LR": (repr(lr), "learning rate, where `rate` is 1")}
+    note = "the rule is yours to fill in: it was an object, of which a recipe holds the numbers alone"
+    return Piece((DECAYS if _penalised(facts) else "") + build, (), constants, (note,))
 
 
 def _piece(facts: Facts, rule: Rule, call: str, lines: str, constants: dict[str, tuple[str, str]]) -> Piece:
@@ -124,6 +137,8 @@ def _ours(facts: Facts, rule: Rule, constants: dict[str, tuple[str, str]]) -> Pi
 
 def averages(facts: Facts) -> bool:
     """Whether the optimizer itself holds the weights to test."""
+    if facts.recipe.rule.startswith(MARK):
+        return False
     return settled.rule_of(facts.recipe, Given()).evaluates()
 
 

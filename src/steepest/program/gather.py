@@ -44,7 +44,7 @@ def facts(folder: Folder, chosen: Mapping[str, Any], model: nn.Module | None) ->
         class_weight=_class_weight(recipe, answers.classes),
         steps=steps,
         per_epoch=per_epoch,
-        notes=_notes(recipe, fitted),
+        notes=(*_cut(folder, steps), *_notes(recipe, fitted)),
     )
 
 
@@ -101,10 +101,24 @@ def _steps(folder: Folder, recipe: Recipe, per_epoch: int) -> int:
     allowed = budget.parse(recipe.budget).steps(per_epoch)
     if planned or allowed is not None:
         return int(planned[-1] if planned else allowed or 0)
-    result = json.loads(folder.result.read_text()) if folder.result.exists() else {}
+    result = _result(folder)
     if not result.get("step"):
         raise UserError("How many steps this run takes is known when it has ended. Let it run on.")
     return int(result["step"])
+
+
+def _cut(folder: Folder, steps: int) -> tuple[str, ...]:
+    """Where the run has ended before the last step that its schedule counts on."""
+    result = _result(folder)
+    if result.get("status") != "finished" or result["step"] >= steps:
+        return ()
+    return (
+        f"the run made {result['step']} of the {steps} steps that its schedule counts on, as {result['why']}",
+    )
+
+
+def _result(folder: Folder) -> dict[str, Any]:
+    return json.loads(folder.result.read_text()) if folder.result.exists() else {}
 
 
 def _class_weight(recipe: Recipe, classes: tuple[str, ...] | None) -> list[float] | None:

@@ -33,15 +33,29 @@ def piece(facts: Facts) -> Piece:
         lines = (RISE if course["warmup"] else "") + SEARCHED
         body = textwrap.indent(lines.format(**course), "    ")
         return Piece(RATE.format(name="level, then a line to zero", body=body))
-    if recipe.schedule.startswith(MARK) or ":" in recipe.schedule:
-        kind = recipe.schedule.removeprefix(MARK)
-        said = fill_in("rate", f"the schedule, which was an object ({kind})")
-        return Piece(RATE.format(name="yours to fill in", body=textwrap.indent(said, "    ")))
+    if recipe.schedule.startswith(MARK):
+        return _open(f"the schedule, which was an object ({recipe.schedule.removeprefix(MARK)})")
+    if ":" in recipe.schedule:
+        return _imported(recipe.schedule)
+    if recipe.rule.startswith(MARK) and recipe.lr is None:
+        return _open("the learning rate, which a schedule within the rule gave")
     warmup = budget.parse(recipe.warmup, "warmup").steps(facts.per_epoch) or 0
     if recipe.schedule in LEVEL and not warmup:
         return Piece(RATE.format(name=recipe.schedule, body="    return 1.0"))
     curve = schedule.named(recipe.schedule, 1.0, facts.steps, warmup)
     return Piece(RATE.format(name=recipe.schedule, body=textwrap.indent(lines_of(curve), "    ")))
+
+
+def _open(what: str) -> Piece:
+    body = textwrap.indent(fill_in("rate", what), "    ")
+    return Piece(RATE.format(name="yours to fill in", body=body), notes=("the rate is yours to fill in",))
+
+
+def _imported(path: str) -> Piece:
+    """A function of the person's, which gives the rate itself."""
+    module, _, function = path.partition(":")
+    code = RATE.format(name=path, body="    return given_rate(step) / LR")
+    return Piece(code, (f"from {module} import {function} as given_rate",))
 
 
 def lines_of(curve: Schedule) -> str:

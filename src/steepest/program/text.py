@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from steepest.program import descent, main, network, objective, rate, training
 from steepest.program.facts import Facts, Piece, in_docstring
-from steepest.train.given import MARK
+from steepest.train.given import DATA, MARK
 
 HEAD = '''"""{title}
 
@@ -41,7 +41,7 @@ def write(facts: Facts) -> str:
 
 def _objects(facts: Facts) -> str:
     """Data that were objects are handed over again."""
-    given = (name for name in ("data", "val", "test") if str(getattr(facts.recipe, name)).startswith(MARK))
+    given = (name for name in DATA if str(getattr(facts.recipe, name)).startswith(MARK))
     return ", ".join(f"{name}={name}" for name in given)
 
 

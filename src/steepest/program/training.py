@@ -96,14 +96,14 @@ def piece(facts: Facts) -> Piece:
     moved = inputs.moved(facts, "(inputs, target, *weight)")
     moved = MOVED.format(moved=moved) if inputs.elsewhere(facts) else ""
     evaluate = EVALUATE.format(call=call, moved=moved)
-    lines, notes = _augmentation(facts)
+    lines, imports, notes = _augmentation(facts)
     adaptive = ADAPTIVE if recipe.clip_adaptive else ""
     more = ("16-bit floats go without a loss scale",) if recipe.precision == "16" else ()
     moved_batches = first_batch(recipe)[1]
     more += (moved_batches,) if moved_batches else ()
     return Piece(
         f"{lines}{adaptive}{update}{average}{evaluate}{inputs.piece(facts)}",
-        (),
+        imports,
         _constants(facts),
         (*notes, *more),
     )
@@ -119,18 +119,22 @@ def _clips(facts: Facts) -> str:
     return "".join(f"\n    {line}" for line in lines if line)
 
 
-def _augmentation(facts: Facts) -> tuple[str, tuple[str, ...]]:
+def _augmentation(facts: Facts) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """(the lines of `augmented`, imports, notes)."""
     name = facts.recipe.augment
     if name is None:
-        return "", ()
-    if name not in augment.AUGMENTATIONS:
+        return "", (), ()
+    if name.startswith(MARK):
         kind = name.removeprefix(MARK)
         lines = f"def augmented(inputs, chance):\n    {fill_in('augmented', kind)}\n\n\n"
-        return lines, ("the augmentation is yours to fill in",)
+        return lines, (), ("the augmentation is yours to fill in",)
+    if name not in augment.AUGMENTATIONS:
+        module, _, function = name.partition(":")
+        return "", (f"from {module} import {function} as augmented",), ()
     own = augment.AUGMENTATIONS[name]
     helper = _bare(augment._moved) if name == "shift" else ""
     lines = _bare(own).replace(f"_four(pictures, '{name}')", "pictures")
-    return lines.replace(f"def {name}(", "def augmented(") + helper, ()
+    return lines.replace(f"def {name}(", "def augmented(") + helper, (), ()
 
 
 def _bare(function: Callable[..., object]) -> str:

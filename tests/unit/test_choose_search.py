@@ -230,6 +230,13 @@ def test_in_a_small_budget_nothing_races_for_a_rule_at_a_given_rate() -> None:
     assert run.status == "finished"
 
 
+@pytest.mark.parametrize("opened", [("clip_norm", "stop"), ("lr", "schedule")])
+def test_evidence_adds_up_to_what_was_spent(opened: tuple[str, ...]) -> None:
+    run = fit((X, y), "600 steps", hidden=[8], **dict.fromkeys(opened, "auto"))
+    assert sum(one.gradients for one in run.evidence) == pytest.approx(chosen(run)["gradients"], abs=3)
+    assert sum(one.reused for one in run.evidence) == chosen(run)["reused"] > 0
+
+
 def test_a_run_at_a_measured_rate_lowers_it_where_it_goes_wrong() -> None:
     settings: dict[str, Any] = {"hidden": [16], "lr": "auto"}
     both = fit((X, y), "1200 steps", schedule="auto", **settings)

@@ -193,6 +193,7 @@ class Race:
         loss, leads = self.loss(best.arm), self.arms[best.arm].name
         why = f"after {self.long(end)} each; {self.held.loss} {loss:.4g} for {leads}"
         rows = [self.row(one, one.arm in going) for one in ranked]
+        start = self.held.cost if number == 1 and self.held.batches else 0.0
         return Evidence(
             f"rung {number}",
             names,
@@ -201,7 +202,7 @@ class Race:
             seconds=sum(
                 self.journal.took.get(f"arm-{one.arm}-{self.fewer(one.arm, end)}", 0.0) for one in ranked
             ),
-            gradients=round(sum(self._made(one.arm) + self.held.cost for one in ranked)),
+            gradients=round(start + sum(self._made(one.arm) + self.held.cost for one in ranked)),
             picture={
                 "kind": "curves",
                 "lines": [self._curve(one.arm) for one in ranked],

@@ -178,9 +178,11 @@ def _without_race(search: Search, drawn: Plan) -> Chosen:
     watched = min(max(round(part * constants.CLIP_SHARE * drawn.updates), fewest), most)
     if not search.open & WATCHED:
         return finished(search, arm, drawn.updates, None)
-    race = _race(search, drawn, [arm], drawn.scores)
+    race, before = _race(search, drawn, [arm], drawn.scores), search.gradients
     race.run(0, watched // 2)
     race.run(0, watched)
+    spent, why = search.gradients - before, f"updates of {arm.name}, with which the run begins"
+    search.told(Evidence("watched", watched, why, gradients=math.ceil(spent), reused=watched))
     return finished(search, arm, drawn.updates, race)
 
 

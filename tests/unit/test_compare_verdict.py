@@ -217,6 +217,29 @@ def test_where_nothing_is_sure_the_headline_says_so():
     assert words.headline(verdict).startswith("Nothing is decided")
 
 
+def test_the_headline_gives_the_best_mean_to_no_strategy_that_has_it_not():
+    """The one that failed least often leads; of means it claims nothing that the table gainsays."""
+    near = of({"a": [0.5, 0.4, 0.6, 0.5], "b": [None, 0.39, 0.58, 0.51]})
+    assert words.headline(near) == (
+        "Nothing is decided: a failed least often; b has the better mean where both ended."
+    )
+    clear = of({"a": noisy(0.9, 8), "b": [None, *noisy(0.1, 7)], "c": noisy(2.0, 8)})
+    assert clear.differences[0].separable
+    assert words.headline(clear) == "a is better than c; b has the better mean where both ended."
+    hard = of({"a": [9.0, 0.4, 0.6, 0.5], "b": [None, 0.41, 0.61, 0.5]})
+    assert words.headline(hard) == "Nothing is decided: a failed least often, not separable from b."
+
+
+def test_what_is_the_same_in_every_seed_is_called_so_in_the_headline():
+    seen = [0.5, 0.4, 0.6]
+    assert words.headline(of({"a": seen, "b": seen})) == (
+        "Nothing is decided: a and b did the same in every seed."
+    )
+    assert words.headline(of({"a": seen, "b": seen, "c": [0.7, 0.3, 0.7]})) == (
+        "Nothing is decided: a has the best mean, not separable from c; a and b did the same in every seed."
+    )
+
+
 def test_a_strategy_that_failed_is_not_called_better_for_its_other_seeds():
     verdict = of({"a": noisy(0.9, 8), "b": [None, *noisy(0.1, 7)]})
     said = " ".join(words.sentences(verdict))

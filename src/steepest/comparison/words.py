@@ -29,14 +29,32 @@ def headline(verdict: Verdict) -> str:
 
 
 def _standing(verdict: Verdict, lead: str, others: Sequence[str]) -> str:
-    """Whom the leader has surely beaten."""
+    """Whom the leader has surely beaten, and how it stands beside the rest."""
     beaten = {loser for one in verdict.differences if (loser := _beaten_by(verdict, one, lead))}
     worse = [name for name in others if name in beaten]
-    level = [name for name in others if name not in beaten]
-    if not beaten:
-        return f"Nothing is decided: {lead} has the best mean, not separable from {listed(level)}."
-    rest = f"; it is not separable from {listed(level)}" if level else ""
-    return f"{lead} is better than {listed(worse)}{rest}."
+    beside = {name: _between(verdict, lead, name) for name in others if name not in beaten}
+    alike = [name for name, one in beside.items() if one.same and not one.lost]
+    above = [name for name, one in beside.items() if one.mean and sides(verdict, one)[0] == name]
+    near = [name for name in beside if name not in (*alike, *above)]
+    said = [f"{lead} is better than {listed(worse)}"] if worse else []
+    if not worse and (near or above):
+        said = [_claim(verdict, lead) + (f", not separable from {listed(near)}" if near else "")]
+    elif near:
+        said.append(f"it is not separable from {listed(near)}")
+    said += [f"{name} has the better mean where both ended" for name in above]
+    said += [f"{listed([lead, *alike])} did the same in every seed"] if alike else []
+    return ("" if worse else "Nothing is decided: ") + "; ".join(said) + "."
+
+
+def _claim(verdict: Verdict, lead: str) -> str:
+    """What sets the leader before the others: its mean, or where another has a better one its failures."""
+    sign = 1.0 if verdict.falls else -1.0
+    means = {one.strategy: sign * one.mean for one in verdict.standings if math.isfinite(one.mean)}
+    return f"{lead} has the best mean" if means[lead] == min(means.values()) else f"{lead} failed least often"
+
+
+def _between(verdict: Verdict, one: str, other: str) -> Finding:
+    return next(found for found in verdict.differences if {found.first, found.second} == {one, other})
 
 
 def winner(verdict: Verdict) -> str | None:

@@ -18,6 +18,9 @@ from steepest.noise import Critical, Pair, critical_batch
 FIRST = 64
 """Examples of an update, or of the first one, unless somebody says otherwise."""
 
+JOINS = 0.5
+"""Of a batch: a smaller rest of an epoch takes no update of its own where the rate is that of a whole one."""
+
 SPAN = 16
 """Times the first batch that a growing one may reach unless somebody says otherwise: Smith et al. 2018,
 arXiv:1711.00489, meet no loss up to there."""
@@ -31,10 +34,12 @@ class BatchPolicy:
 
     even      whether all updates take as many
     measures  whether it goes by the noise of gradients, and so must be told it
+    joins     share of a batch below which what is left of an epoch joins the update before it
     power     the rate that suits a batch is proportional to batch^(1/power): 1 for SGD, 2 for Adam's kind"""
 
     even: ClassVar[bool] = False
     measures: ClassVar[bool] = False
+    joins: ClassVar[float] = 0.0
     power = 1.0
 
     @property
@@ -150,6 +155,7 @@ class Growing(BatchPolicy):
     most: int = FIRST * SPAN
     schedule: Callable[[int], float] | None = None
     power: float = 1.0
+    joins: ClassVar[float] = JOINS
     _heights: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -196,6 +202,7 @@ class Following(BatchPolicy):
     changes: list[tuple[int, int]] = field(default_factory=list, init=False, compare=False)
     _pairs: list[Pair] = field(default_factory=list, init=False, repr=False, compare=False)
     measures: ClassVar[bool] = True
+    joins: ClassVar[float] = JOINS
 
     def __post_init__(self) -> None:
         _ends("following", self.least, self.most)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -100,6 +100,26 @@ def test_a_policy_of_one_size_makes_the_updates_of_a_fixed_batch(examples, size,
         assert set(one[2]) == set(other[2])
         if size < examples:
             np.testing.assert_array_equal(one[2], other[2])
+
+
+@given(examples=EXAMPLES, least=st.integers(1, 20), more=st.integers(0, 60))
+def test_no_few_examples_move_at_the_rate_of_many(examples, least, more):
+    """What is left of an epoch is half a batch at least of the update before it, or is part of that."""
+    policy = Growing(least, least + more, Polynomial(0.1, 60)).within(examples)
+    made = list(islice(VariedPlan(examples, policy).updates(0), 80))
+    for (position, epoch, index), (_, following, rest) in pairwise(made):
+        assert len(index) <= max(1.5 * policy.size(position + 1), 1)
+        assert following != epoch or len(rest) >= policy.size(position + 1) / 2
+
+
+def test_the_rest_of_an_epoch_joins_as_far_as_the_rate_goes_with_the_batch():
+    def sizes(policy, examples):
+        updates = VariedPlan(examples, policy).updates(0)
+        return [len(index) for _, epoch, index in islice(updates, 4) if epoch == 0]
+
+    assert sizes(Growing(128, 256), 258) == sizes(Following(128, 256), 258) == [128, 130]
+    assert sizes(Growing(128, 256), 320) == [128, 128, 64]
+    assert sizes(Stochastic(128, 128), 258) == [128, 128, 2]
 
 
 @given(policy=POLICIES, examples=EXAMPLES, epochs=st.sampled_from([0.1, 0.5, 1.0, 2.0, 3.7]))

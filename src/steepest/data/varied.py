@@ -18,8 +18,9 @@ FAR = 100_000
 
 @dataclass(frozen=True)
 class VariedPlan:
-    """The order of a `Plan`, cut by a policy. The last update of an epoch takes what is left, and a single
-    example that would be left over joins the update before it.
+    """The order of a `Plan`, cut by a policy. The last update of an epoch takes what is left. A single example
+    that would be left over joins the update before it; so does less than half a batch where the rate goes
+    with the batch, as an update of it would move as far as a whole one and with its own noise.
 
     A place in the data follows from the sizes of all updates before it, which are a function of the step and
     of what the policy has recorded: nothing else is to be saved. It is also the calendar of a run, which
@@ -83,5 +84,6 @@ class VariedPlan:
             left = self.examples - begin % self.examples
             size = self.policy.size(len(self._starts))
             alone = size > 1 and left - size == 1
-            self._starts.append(begin + (left if alone else min(size, left)))
+            joins = alone or left - size < self.policy.joins * size
+            self._starts.append(begin + (left if joins else min(size, left)))
         return self._starts[position]

@@ -18,9 +18,9 @@ FAR = 100_000
 
 @dataclass(frozen=True)
 class VariedPlan:
-    """The order of a `Plan`, cut by a policy. The last update of an epoch takes what is left. A single example
-    that would be left over joins the update before it; so does less than half a batch where the rate goes
-    with the batch, as an update of it would move as far as a whole one and with its own noise.
+    """The order of a `Plan`, cut by a policy. The last update of an epoch takes what is left. A single
+    example that would be left over joins the update before it; so does less than half a batch where the rate
+    goes with the batch, as an update of it would move as far as a whole one and with its own noise.
 
     A place in the data follows from the sizes of all updates before it, which are a function of the step and
     of what the policy has recorded: nothing else is to be saved. It is also the calendar of a run, which

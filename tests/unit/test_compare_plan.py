@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from steepest import rules, wrap
+from steepest.batch import Growing, Stochastic
 from steepest.comparison import conditions, taken
 from steepest.comparison.cost import gradients_a_step
 from steepest.comparison.plan import planned, read
@@ -44,6 +45,21 @@ def test_epochs_are_equally_many_steps_for_one_batch_size_alone():
         plan(asked, budget="20 epochs")
     plan(asked, budget="500 steps")
     plan({"adamw": {"batch_size": 16}, "sgd": {"batch_size": 16}}, budget="20 epochs")
+
+
+@pytest.mark.parametrize("size", ["auto", "following", "growing 16 to 256", Growing(16, 256)], ids=str)
+def test_epochs_are_no_number_of_steps_under_a_batch_that_a_run_moves(size):
+    """Its growth follows the schedule by a power of the rule: as many epochs are not as many updates."""
+    asked = {"schedule": "cosine", "batch_size": size}
+    with pytest.raises(UserError, match=r"\(adamw\) 20 epochs are not equally many updates"):
+        plan(budget="20 epochs", **asked)
+    assert plan(budget="500 steps", **asked).equal == "steps"
+    assert plan(budget="20 epochs", equal="gradients", **asked).equal == "gradients"
+
+
+@pytest.mark.parametrize("size", [16, "full", "stochastic 16 to 32", Stochastic(16, 32)], ids=str)
+def test_epochs_are_steps_under_a_batch_that_is_settled(size):
+    assert plan(budget="20 epochs", batch_size=size).equal == "steps"
 
 
 @pytest.mark.parametrize(

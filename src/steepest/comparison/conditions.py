@@ -37,17 +37,29 @@ def equal_of(asked: str | None, budget: str) -> str:
 
 
 def check_epochs(equal: str, budget: str, strategies: Sequence[Strategy], shared: Mapping[str, Any]) -> None:
-    """Epochs hold as many updates for all only where all have one batch size."""
+    """Epochs hold as many updates for all only where all have one batch size, that the run does not move."""
     if equal != "steps" or parse(budget).unit != "epochs":
         return
     default = shared.get("batch_size", Recipe.model_fields["batch_size"].default)
     sizes = {one.name: one.settings.get("batch_size", default) for one in strategies}
+    for name, size in sizes.items():
+        if _moves(size):
+            raise UserError(
+                f"Under batch_size={str(size)!r} ({name}) {budget} are not equally many updates: the batch "
+                'goes by what a run finds. Write the budget in steps, as in budget="500 steps", or take '
+                'equal="gradients".'
+            )
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise UserError(
             f"Batch sizes differ ({told}), so that {budget} are not equally many updates. Write the budget "
             'in steps, as in budget="500 steps", or take equal="time".'
         )
+
+
+def _moves(size: Any) -> bool:
+    """Whether the rule, the noise or a search has a say in how many examples an update takes."""
+    return str(size).strip().lower().partition(" ")[0] in ("auto", "growing", "following")
 
 
 def budget_for(equal: str, budget: str, rule: Any) -> str:

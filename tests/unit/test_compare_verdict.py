@@ -255,7 +255,10 @@ def test_a_strategy_that_always_failed_leaves_the_others_to_be_judged():
     assert "a and b: no seed in which both came to a number" in said
     assert "c is better than a" in said
     assert words.headline(verdict) == "c is better than a. b failed in every seed."
-    assert words.headline(of({"a": [0.5], "b": [None]})) == "Only a came to a number: b failed in every seed."
+    assert words.winner(verdict) == "c"
+    alone = of({"a": [0.5], "b": [None]})
+    assert words.headline(alone) == "Only a came to a number: b failed in every seed."
+    assert words.winner(alone) is None
 
 
 def test_where_the_reference_always_failed_there_is_no_target():
@@ -283,6 +286,12 @@ def test_too_few_seeds_are_told_that_no_difference_would_have_shown():
 
 def test_an_unfinished_comparison_says_that_it_is_one():
     assert words.headline(of({"a": [0.1], "b": [0.2]}, asked=12)).startswith("2 of 12 runs are done")
+
+
+def test_an_unfinished_comparison_has_no_winner():
+    seen = {"a": noisy(0.9, 8), "b": noisy(0.5, 8)}
+    assert words.winner(of(seen)) == "b"
+    assert words.winner(of(seen, asked=20)) is None
 
 
 def test_means_of_what_was_measured_stand_beside_what_is_judged():

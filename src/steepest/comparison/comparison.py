@@ -56,7 +56,8 @@ class Comparison:
 
     @property
     def best(self) -> str | None:
-        """The strategy that the verdict calls better than every other; None where there is none."""
+        """The strategy that the verdict calls better than every other that came to a number; None where there
+        is none, and before all runs are done."""
         return words.winner(self.verdict)
 
     @property

@@ -58,12 +58,14 @@ def _between(verdict: Verdict, one: str, other: str) -> Finding:
 
 
 def winner(verdict: Verdict) -> str | None:
-    """The strategy that is better than every other one; None where that cannot be said."""
+    """The strategy that is better than every other one that came to a number; None where that cannot be said,
+    or not yet."""
     lead = leader(verdict)
-    if lead is None:
+    if lead is None or verdict.done < verdict.asked:
         return None
-    beaten = {_beaten_by(verdict, one, lead.strategy) for one in verdict.differences} - {""}
-    return lead.strategy if len(beaten) == len(verdict.standings) - 1 else None
+    alive = {one.strategy for one in verdict.standings if one.failed < one.runs} - {lead.strategy}
+    beaten = {_beaten_by(verdict, one, lead.strategy) for one in verdict.differences}
+    return lead.strategy if alive and alive <= beaten else None
 
 
 def leader(verdict: Verdict) -> Standing | None:

@@ -18,6 +18,8 @@ from steepest.choose import optuna_search, trials
 from steepest.choose.optuna_search import JOURNAL, STUDY
 from steepest.errors import MissingExtra
 from steepest.recipe import Recipe
+from steepest.train.given import separate
+from steepest.train.job import Job, build
 from steepest.train.update import Update
 from steepest.verbs import tune
 from steepest.verbs.tune import go_on_tuning
@@ -36,6 +38,11 @@ def data(examples: int = 200) -> tuple[np.ndarray, np.ndarray]:
     draw = np.random.default_rng(0)
     x = draw.normal(size=(examples, 4)).astype(np.float32)
     return x, (x.sum(1) > 0).astype(np.int64)
+
+
+def job_of(**settings: Any) -> Job:
+    written, given = separate({"data": data(1000), "model": "mlp", "hidden": [8], **settings})
+    return build(Recipe.of(written), given)
 
 
 def study_in(folder: Path) -> optuna.Study:
@@ -195,6 +202,16 @@ def test_a_run_that_is_budgeted_in_seconds_is_tuned_in_a_share_of_them(tmp_path:
     assert any(one.choice == "trial" for one in found)
 
 
+@pytest.mark.parametrize("size", [1, 2, 4, 16, 64, "full"])
+@pytest.mark.parametrize("allowed", [200, 206, 500])
+def test_small_batches_make_fewer_trials_and_no_shorter_ones(size: int | str, allowed: int) -> None:
+    """A score costs as many examples whatever the batch, which is many updates of a small one."""
+    under = trials.terms(job_of(batch_size=size), allowed)
+    assert under.updates >= trials.FEWEST * (1 - trials.SCORES_PART)
+    assert 2 <= under.trials <= trials.TRIALS
+    assert under.trials * under.cost <= allowed * (1 + 1e-9)
+
+
 # --- what goes wrong ---
 
 
@@ -202,6 +219,7 @@ def test_a_run_that_is_budgeted_in_seconds_is_tuned_in_a_share_of_them(tmp_path:
     ("settings", "said"),
     [
         ({"of": "300 steps"}, "is 30 updates. It must hold two trials of 25"),
+        ({"of": "600 steps", "batch_size": 1}, "is 60 updates. It must hold two trials of 50"),
         ({"val": 0.0}, "on the validation part, and there is none"),
         ({"clip_norm": "auto"}, "do not tell 'clip_norm'"),
         ({"over": ["lr", "beta7"]}, "has no 'beta7'"),

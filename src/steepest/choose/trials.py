@@ -27,10 +27,10 @@ TRIALS = 20
 """Whole trials that a budget is cut into; pruned ones make room for more."""
 
 FEWEST = 25
-"""Updates of the shortest trial: below, a loss tells more of the start than of the settings."""
+"""Updates of the shortest trial, with scores: below, a loss tells more of the start than of the settings."""
 
 SCORES_PART = 0.2
-"""Largest share of a trial that its scores are to cost."""
+"""Largest share of a trial that its scores are to cost; the rest of FEWEST is training in any case."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,19 @@ def terms(job: Job, allowed: int) -> Terms:
             "Trials are compared by their loss on the validation part, and there is none. Give val=0.15, or "
             "data of its own."
         )
-    trials = min(TRIALS, allowed // FEWEST)
-    if trials < 2:
-        raise UserError(
-            f"The budget of the search is {allowed} updates. It must hold two trials of {FEWEST} at least, "
-            "or nothing is compared. Give a larger --budget."
-        )
-    size, each = job.size, allowed / trials
-    wanted = SCORES_PART * each / len(RUNGS) * size / FORWARD
+    size, most = job.size, max(min(TRIALS, allowed // FEWEST), 2)
+    wanted = SCORES_PART * allowed / most / len(RUNGS) * size / FORWARD
     held = _held(job, int(min(max(wanted, SCORED[0]), SCORED[1])), size)
     score = sum(count(batch[0]) for batch in held) * FORWARD / size
-    return Terms(max(int(each - len(RUNGS) * score), len(RUNGS)), size, held, score, trials)
+    least = max(FEWEST, round(FEWEST * (1 - SCORES_PART) + len(RUNGS) * score, 6))
+    trials = min(most, int(allowed / least))
+    if trials < 2:
+        raise UserError(
+            f"The budget of the search is {allowed} updates. It must hold two trials of {math.ceil(least)} "
+            "at least, their scores among them, or nothing is compared. Give a larger --budget."
+        )
+    updates = math.floor(round(allowed / trials - len(RUNGS) * score, 6))
+    return Terms(updates, size, held, score, trials)
 
 
 def run(

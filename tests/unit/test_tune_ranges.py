@@ -15,6 +15,7 @@ from steepest.choose.ranges import Range
 from steepest.choose.space import space
 from steepest.recipe import Recipe
 from steepest.rule import Rule
+from steepest.schedule import Cosine
 from steepest.train.given import separate
 from steepest.train.job import Job, build
 
@@ -139,6 +140,19 @@ def test_a_rate_that_is_pinned_holds_for_every_rule() -> None:
     found = space(job(rule="auto", lr=0.02))
     assert found.settings_of(lowest)["lr"] == 0.02
     assert "lr" not in found.ranges("lion")
+
+
+def test_a_rule_is_searched_with_its_rate_and_decay_where_nobody_has_said_them() -> None:
+    """Else rules would be ranked at their default rates, which says little of them."""
+    left = space(job(rule="auto"))
+    assert {"lr", "weight_decay"} <= set(left.ranges("lion")) & set(left.ranges("adamw"))
+    assert {"lr", "weight_decay"}.isdisjoint(
+        space(job(rule="auto", lr=0.02, weight_decay=0.1)).ranges("lion")
+    )
+    scheduled = space(job(rule="auto", schedule=Cosine(1e-2, 100))).ranges("lion")
+    assert "weight_decay" in scheduled
+    assert "lr" not in scheduled
+    assert {"lr", "weight_decay"}.isdisjoint(space(job(rule="lion", batch_size="auto")).ranges("lion"))
 
 
 def test_hyperparameters_are_searched_where_they_are_named() -> None:

@@ -92,7 +92,7 @@ def space(job: Job, also: Sequence[str] = ()) -> Space:
     fixed = {name: getattr(job.recipe, name) for name in SEARCHED}
     for name in ("lr", "weight_decay"):  # where the rule is open the job's are numbers of one of them
         fixed[name] = getattr(asked if free else job.recipe, name)
-    chosen = {name: (one, _numbers(one, asked.open, also)) for name, one in tried.items()}
+    chosen = {name: (one, _numbers(one, _opened(job), also)) for name, one in tried.items()}
     _check_named(also, tried, job)
     return Space(chosen, _settings(job), fixed, asked.hyper)
 
@@ -100,6 +100,15 @@ def space(job: Job, also: Sequence[str] = ()) -> Space:
 def _rules(job: Job) -> dict[str, Rule]:
     racing = arms.families(arms.default(job.recipe), True, job.model)
     return {name: rules.named(name) for name in dict.fromkeys((*(arm.rule for arm in racing), *BESIDE))}
+
+
+def _opened(job: Job) -> tuple[str, ...]:
+    """What is open; together with the rule also its rate and decay, where nobody has said one."""
+    opened, scheduled = job.asked.open, job.given.schedule is not None  # such a schedule holds the rate
+    if "rule" not in opened:
+        return opened
+    with_it = ("weight_decay",) if scheduled else ("lr", "weight_decay")
+    return (*opened, *(name for name in with_it if getattr(job.asked, name) is None))
 
 
 def _numbers(rule: Rule, opened: Sequence[str], also: Sequence[str]) -> dict[str, Range]:

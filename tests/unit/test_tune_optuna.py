@@ -134,6 +134,15 @@ def test_trials_see_as_many_examples_whatever_their_batch(tmp_path: Path) -> Non
     assert max(trained) / min(trained) < 1.25  # whole updates of 128 are not finer
 
 
+def test_no_point_of_a_few_is_tried_twice(tmp_path: Path) -> None:
+    """Three schedules: the budget held many more trials, which would have repeated these."""
+    found = st.tune(data(), out=tmp_path / "t", over=["schedule"], **SMALL)
+    (search,) = [one for one in found if one.choice == "trial"]
+    assert sorted(row["schedule"] for row in search.candidates) == ["constant", "cosine", "linear"]
+    assert search.candidates[0]["schedule"] == "linear"
+    assert search.gradients < 200
+
+
 def test_hyperparameters_that_are_named_are_searched(tmp_path: Path) -> None:
     found = st.tune(
         data(), out=tmp_path / "t", over=["lr", "momentum"], rule="nesterov", schedule="constant", **SMALL

@@ -172,6 +172,22 @@ def test_batches_leave_an_epoch_several_updates() -> None:
     assert not space(job(examples=60, batch_size="auto")).settings
 
 
+def test_the_recipes_own_batch_is_among_those_that_are_tried_and_one_alone_is_not_searched() -> None:
+    found = space(job(examples=300, batch_size="auto"))  # of 210 to train on, of which eight times 16
+    assert found.settings["batch_size"].choices == (16, 64)
+    assert found.default() == {"batch_size": 64}
+    assert not space(job(examples=120, batch_size="auto")).settings  # 64 alone
+
+
+def test_points_are_all_draws_of_choices_and_none_where_numbers_are_drawn() -> None:
+    found = space(job(examples=300, batch_size="auto", schedule="auto"))
+    assert [tuple(point.values()) for point in found.points()] == [
+        (size, schedule) for size in (16, 64) for schedule in ("linear", "cosine", "constant")
+    ]
+    assert all(found.settings_of(lambda name, _, at=point: at[name]) for point in found.points())
+    assert space(job(schedule="auto", lr="auto")).points() == []
+
+
 def test_the_default_is_the_first_to_be_tried() -> None:
     drawn = space(job(rule="auto", lr="auto", schedule="auto", batch_size="auto", examples=1000)).default()
     assert drawn["rule"] == "adamw"

@@ -78,6 +78,7 @@ class _Search:
         _mend(self.journal)
         storages, pruners = self.optuna.storages, self.optuna.pruners
         few = self.terms.trials // 4
+        self.points = self.drawn.points()
         self.study = self.optuna.create_study(
             study_name=STUDY,
             storage=storages.JournalStorage(storages.journal.JournalFileBackend(str(self.journal))),
@@ -99,15 +100,18 @@ class _Search:
             self.study.tell(cut.number, state=state.FAIL)
 
     def affords(self, allowed: int, seconds: float | None) -> bool:
-        """Whether one more whole trial fits; what pruned ones have left makes room for it."""
+        """Whether one more whole trial fits, and there is something to try; what pruned ones have left makes
+        room for it."""
+        if self.points and not self._untried():
+            return False
         spent = sum(one.user_attrs["cost"] for one in self.ended)
         late = seconds is not None and sum(one.user_attrs["seconds"] for one in self.ended) >= seconds
         return spent + self.terms.cost <= allowed and not late
 
     def one(self, asked: Callable[[], object]) -> str:
         """Draw and run a trial; a line about it."""
-        began, trial = time.perf_counter(), self._ask()
-        settings = self.drawn.settings_of(lambda name, one: _suggested(trial, name, one))
+        began = time.perf_counter()
+        trial, settings = self._fresh()
 
         def goes_on(rung: int, score: float) -> bool:
             trial.report(score, rung)
@@ -122,6 +126,26 @@ class _Search:
         self.study.tell(trial, ended.loss if whole else None, states.COMPLETE if whole else states.PRUNED)
         came = came_to(self.study.trials[trial.number], self.terms.size)
         return f"trial {trial.number}: {shown(trial.params)}: {came}"
+
+    def _fresh(self) -> tuple[Any, dict[str, Any]]:
+        """(the next trial, its settings). Of few points one that was tried would come to the same again:
+        another takes its place."""
+        trial, settings = self._drawn()
+        left = self._untried()
+        if self.points and trial.params not in left:
+            self.study.tell(trial, state=self.optuna.trial.TrialState.FAIL)
+            self.study.enqueue_trial(left[key(self.job.recipe.seed, "untried", len(left)) % len(left)])
+            trial, settings = self._drawn()
+        return trial, settings
+
+    def _drawn(self) -> tuple[Any, dict[str, Any]]:
+        trial = self._ask()
+        return trial, self.drawn.settings_of(lambda name, one: _suggested(trial, name, one))
+
+    def _untried(self) -> list[dict[str, Any]]:
+        """The points that no trial has ended at."""
+        tried = [one.params for one in self.ended]
+        return [point for point in self.points if point not in tried]
 
     def _ask(self) -> Any:
         """The next trial: the default first, then what TPE makes of those that have ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from steepest import rules
@@ -66,6 +67,18 @@ class Space:
         first = {"rule": name} if len(self.rules) > 1 else {}
         free = {key: self.fixed[key] for key, one in self.settings.items() if one.holds(self.fixed[key])}
         return {**first, **{key: drawn[key] for key in held}, **free}
+
+    def points(self) -> list[dict[str, Any]]:
+        """Every draw that there is, where all that is drawn are choices; none where numbers are."""
+        found = []
+        for name, (_, numbers) in self.rules.items():
+            every = {self._called(name, one): one for one in numbers.values()} | dict(self.settings)
+            if not all(one.choices for one in every.values()):
+                return []
+            first = {"rule": name} if len(self.rules) > 1 else {}
+            drawn = product(*(one.choices for one in every.values()))
+            found += [first | dict(zip(every, each, strict=True)) for each in drawn]
+        return found
 
     def ranges(self, rule: str) -> dict[str, Range]:
         """All that was searched together with this rule, by the names of settings and hyperparameters."""
@@ -140,9 +153,12 @@ def _settings(job: Job) -> dict[str, Range]:
 
 
 def _sizes(job: Job) -> tuple[int, ...]:
-    """Powers of two, of which an epoch holds several; none where a loader brings batches of its own."""
-    examples = job.prepared.sizes.get("train")
+    """Powers of two, of which an epoch holds several, and the size that the recipe has; none where these are
+    fewer than two, or a loader brings batches of its own."""
+    examples, own = job.prepared.sizes.get("train"), job.recipe.batch_size
     if examples is None or job.prepared.source.kind == "stream":
         return ()
-    sizes = [SMALLEST * 2**power for power in range(20)]
-    return tuple(size for size in sizes if size <= min(LARGEST, examples // LEAST))
+    powers = (SMALLEST * 2**power for power in range(20))
+    sizes = {size for size in powers if size <= min(LARGEST, examples // LEAST)}
+    sizes |= {own} if isinstance(own, int) and own <= examples else set()
+    return tuple(sorted(sizes)) if len(sizes) > 1 else ()

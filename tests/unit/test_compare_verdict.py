@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from steepest.comparison import words
+from steepest.comparison import page, words
 from steepest.comparison.findings import LEVEL, Pairs, findings
 from steepest.comparison.looks import level_of
 from steepest.comparison.power import least_pairs, pairs_needed
@@ -276,6 +276,24 @@ def test_one_seed_runs_and_is_told_to_separate_nothing():
     said = " ".join(words.sentences(of({"a": [0.1], "b": [0.9]})))
     assert "One pair separates nothing" in said
     assert "at least 5 more seeds" in said
+
+
+def test_the_page_promises_no_more_than_the_sentences():
+    """Seeds do not help where one always fails, and of one pair nobody knows how many would."""
+    always, one = of({"a": noisy(0.9, 3), "b": [None] * 3}), of({"a": [0.1], "b": [0.9]})
+    same, five = of({"a": [0.5] * 2, "b": [0.5] * 2}), of({"a": noisy(0.1, 5), "b": noisy(0.9, 5)})
+    told = [
+        "no seed in which both came to a number",
+        "one pair separates nothing, as its spread is unknown: take at least 5 more seeds",
+        "the same in every seed",
+        "were the difference as seen, 1 more seed would separate them (power 80 %)",
+    ]
+    for verdict, words_of_it in zip((always, one, same, five), told, strict=True):
+        (found,) = verdict.differences
+        assert page._difference(found)[-1] == f"not separable; {words_of_it}"
+        assert words_of_it in words.difference(verdict, found).replace(". One", ". one").replace(
+            ". Were", ". were"
+        )
 
 
 def test_too_few_seeds_are_told_that_no_difference_would_have_shown():

@@ -123,7 +123,7 @@ def _ratio(found: Finding) -> list[str]:
 
 def _cells(found: Finding, told: Any, between: str) -> list[str]:
     span = f"{told(found.low)} … {told(found.high)}" if math.isfinite(found.low) else "–"
-    word = "separable" if found.separable else f"not separable; {_more(found)}"
+    word = "separable" if found.separable else f"not separable; {words.wanted(found)}"
     return [
         f"{found.first}{between}{found.second}",
         told(found.mean) if math.isfinite(found.mean) else "–",
@@ -133,14 +133,6 @@ def _cells(found: Finding, told: Any, between: str) -> list[str]:
         str(found.pairs),
         word,
     ]
-
-
-def _more(found: Finding) -> str:
-    if found.same:
-        return "the same in every seed"
-    if found.more is None:
-        return "over 1000 seeds would show it"
-    return f"{found.more} more seed{'s' if found.more > 1 else ''} would show it"
 
 
 def _pictures(verdict: Verdict, results: Sequence[Result], axis: str) -> Markup:

@@ -94,14 +94,14 @@ def sentences(verdict: Verdict) -> list[str]:
 
 def difference(verdict: Verdict, found: Finding) -> str:
     """What the pairs say of two strategies' metric."""
-    if found.pairs == 0:
-        return f"{found.first} and {found.second}: no seed in which both came to a number."
-    if found.same:
-        return f"{found.first} and {found.second} did exactly the same in every seed."
+    if found.pairs == 0 or found.same:
+        return f"{found.first} and {found.second}: {wanted(found)}."
     mean = f"{verdict.metric} of {found.first} less that of {found.second} is {found.mean:+.3g}"
     if not found.separable:
+        more = wanted(found)
         return (
-            f"{found.first} and {found.second} are not separable: {mean}{certainty(found)}. {wanted(found)}"
+            f"{found.first} and {found.second} are not separable: {mean}{certainty(found)}. "
+            f"{more[0].upper()}{more[1:]}."
         )
     best, worst = sides(verdict, found)
     bar = _barred(verdict, best, worst)
@@ -125,15 +125,17 @@ def certainty(found: Finding) -> str:
 
 
 def wanted(found: Finding) -> str:
-    """How many seeds more would be enough."""
+    """How many seeds more would separate two strategies, or why nobody can say."""
+    if found.pairs == 0:
+        return "no seed in which both came to a number"
+    if found.same:
+        return "the same in every seed" + (" in which both came to a number" if found.lost else "")
     if not found.known:
-        return (
-            f"One pair separates nothing, as its spread is unknown: take at least {_more(found.more or 0)}."
-        )
+        return f"one pair separates nothing, as its spread is unknown: take at least {_more(found.more or 0)}"
     if found.more is None:
-        return f"Were the difference as seen, it would take more than {MOST} seeds to show it."
+        return f"were the difference as seen, it would take more than {MOST} seeds to show it"
     would = f"{_more(found.more)} would separate them"
-    return f"Were the difference as seen, {would} (power {100 * POWER:.0f} %)."
+    return f"were the difference as seen, {would} (power {100 * POWER:.0f} %)"
 
 
 def _too_few(verdict: Verdict) -> list[str]:

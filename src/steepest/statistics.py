@@ -15,6 +15,15 @@ from scipy import stats
 DRAWS = 10_000
 """Resamples; the error of a 95 % end is then about 0.2 % of probability."""
 
+EVERY = 40
+"""Pairs up to which all signs are tried, half of the pairs at a time: 2²⁰ sums each."""
+
+FLIPS = 10 * DRAWS
+"""Draws of signs for more pairs than that: no p is then below 2/FLIPS."""
+
+ROUNDING = 1e-13
+"""Of the sum of sizes: sums that differ by less are equal."""
+
 Statistic = Callable[..., np.ndarray | float]
 
 
@@ -44,14 +53,16 @@ def bca(
     return float(found.low), float(found.high)
 
 
-def sign_flip(differences: Sequence[float] | np.ndarray, draws: int = DRAWS) -> float:
+def sign_flip(differences: Sequence[float] | np.ndarray, draws: int = FLIPS) -> float:
     """Two-sided p that the mean of paired differences is zero, were each sign a coin's.
 
-    All 2ⁿ signs are tried where these are no more than `draws`; n pairs cannot give less than 2/2ⁿ, so that
-    five never reach 0.05 and six do."""
+    All 2ⁿ signs count up to EVERY pairs; n pairs cannot give less than 2/2ⁿ, so that five never reach 0.05
+    and six do. Of more pairs so many signs are drawn."""
     held = np.asarray(differences, np.float64)
     if len(held) < 2:
         return 1.0
+    if len(held) <= EVERY:
+        return _of_every_sign(held)
 
     def mean(x: np.ndarray, axis: int) -> np.ndarray:
         return np.mean(x, axis)
@@ -62,9 +73,27 @@ def sign_flip(differences: Sequence[float] | np.ndarray, draws: int = DRAWS) -> 
         permutation_type="samples",
         vectorized=True,
         n_resamples=draws,
+        batch=DRAWS,
         rng=np.random.default_rng(0),
     )
     return float(found.pvalue)
+
+
+def _of_every_sign(held: np.ndarray) -> float:
+    """The share of the sums under all signs that are as far from zero as the one that was seen: each sum of
+    one half of the pairs with as many of the other half, in order, as bring it there."""
+    one, other = _sums(held[: len(held) // 2]), _sums(held[len(held) // 2 :])
+    away = abs(held.sum()) - ROUNDING * np.abs(held).sum()
+    beyond = len(other) - np.searchsorted(other, away - one)
+    return min(1.0, 2 * float(beyond.sum() / (len(one) * len(other))))
+
+
+def _sums(held: np.ndarray) -> np.ndarray:
+    """All sums under all signs, in order."""
+    sums = np.zeros(1)
+    for difference in held:
+        sums = np.concatenate((sums - difference, sums + difference))
+    return np.sort(sums)
 
 
 def holm(ps: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -376,6 +376,13 @@ def test_a_later_verdict_is_stricter_and_says_so():
     assert "tested at 2.5 % in place of 5 %" in told
 
 
+def test_no_number_of_pairs_has_a_floor_above_what_the_seeds_that_are_named_assume():
+    """Ten strategies, judged for the fifth time: fourteen pairs and more could not fall below 2 of 10,001."""
+    alike = [Pairs("a", "b", [1 + 0.01 * k for k in range(20)])] * 45
+    assert least_pairs(LEVEL / 16 / 45) <= 20
+    assert all(found.separable for found in findings(alike, LEVEL / 16))
+
+
 def test_the_seeds_that_are_named_are_those_of_the_stricter_test():
     """After a verdict that could have claimed, the next is tested at half the level."""
     alike = [Pairs("a", "b", [0.1, 0.1, 0.1, 0.1, 0.1])]

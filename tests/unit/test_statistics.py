@@ -1,6 +1,7 @@
 """Statistics of comparisons, against known values and against simulated truth."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from steepest.statistics import (
+    EVERY,
+    FLIPS,
+    _of_every_sign,
     bca,
     holm,
     improvement,
@@ -59,7 +63,7 @@ def test_bca_shifts_with_the_values_and_knows_nothing_of_equal_ones() -> None:
     assert all(map(math.isnan, bca([3.0])))
 
 
-@pytest.mark.parametrize("n", [5, 6, 10])
+@pytest.mark.parametrize("n", [5, 6, 10, 14, 20, 40])
 def test_all_of_one_sign_gives_the_smallest_p_there_is(n: int) -> None:
     assert sign_flip(np.arange(1.0, n + 1)) == pytest.approx(2 / 2**n)
 
@@ -77,9 +81,20 @@ def test_sign_flip_errs_as_often_as_it_says_where_nothing_differs() -> None:
     assert abs(np.mean(p <= 0.05) - 12 / 256) < 3 * math.sqrt(0.05 / trials)
 
 
+@given(st.lists(st.sampled_from([-2.0, -1.0, -0.3, 0.0, 0.1, 0.3, 1.0, 7.5]), min_size=2, max_size=9))
+def test_sign_flip_counts_all_signs_ties_included(differences: list[float]) -> None:
+    signs = np.array(list(product((-1.0, 1.0), repeat=len(differences))))
+    away = np.abs(signs @ np.array(differences))
+    seen = abs(math.fsum(differences))
+    expected = 1.0 if seen < 1e-9 else np.mean(away >= seen - 1e-9)
+    assert sign_flip(differences) == pytest.approx(expected)
+
+
 def test_sign_flip_draws_signs_where_there_are_too_many() -> None:
-    differences = np.random.default_rng(4).normal(0.5, 1, 30)
-    assert sign_flip(differences, draws=2000) == pytest.approx(sign_flip(differences, draws=4000), abs=0.02)
+    differences = np.random.default_rng(4).normal(0.2, 1, EVERY + 2)
+    drawn = sign_flip(differences)
+    assert drawn == pytest.approx(sign_flip(differences, draws=4000), abs=0.02)
+    assert drawn == pytest.approx(_of_every_sign(differences), abs=3 * math.sqrt(0.25 / FLIPS))
     assert sign_flip([1.0]) == 1.0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,16 @@ def test_no_point_of_a_few_is_tried_twice(tmp_path: Path) -> None:
     assert search.gradients < 200
 
 
+def test_examples_of_random_batches_are_counted_as_they_came() -> None:
+    job = job_of(batch_size="stochastic 8 to 64", lr=0.1)
+    under = trials.terms(job, 200)
+    ended = trials.run(job, {"lr": 0.1}, under, lambda rung, score: True, lambda: None)
+    assert job.source.varied is not None
+    came = [len(index) for _, _, index in islice(job.source.varied.updates(0), under.updates)]
+    assert ended.curve[-1][0] == pytest.approx(sum(came) / under.size)
+    assert sum(came) != under.updates * under.size
+
+
 def test_hyperparameters_that_are_named_are_searched(tmp_path: Path) -> None:
     found = st.tune(
         data(), out=tmp_path / "t", over=["lr", "momentum"], rule="nesterov", schedule="constant", **SMALL
@@ -230,6 +241,8 @@ def test_small_batches_make_fewer_trials_and_no_shorter_ones(size: int | str, al
         ({"of": "300 steps"}, "is 30 updates. It must hold two trials of 25"),
         ({"of": "600 steps", "batch_size": 1}, "is 60 updates. It must hold two trials of 50"),
         ({"val": 0.0}, "on the validation part, and there is none"),
+        ({"batch_size": "growing 8 to 64"}, "under batch_size='growing 8 to 64' a trial takes as many as it"),
+        ({"batch_size": "following", "schedule": "constant"}, "under batch_size='following"),
         ({"clip_norm": "auto"}, "do not tell 'clip_norm'"),
         ({"over": ["lr", "beta7"]}, "has no 'beta7'"),
     ],

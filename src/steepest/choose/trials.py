@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from steepest.batch import Stochastic
 from steepest.choose.constants import FORWARD, SCORED
 from steepest.choose.trial import Trial
 from steepest.data.batches import batches, count
@@ -73,6 +74,7 @@ def terms(job: Job, allowed: int) -> Terms:
             "Trials are compared by their loss on the validation part, and there is none. Give val=0.15, or "
             "data of its own."
         )
+    _check_batch(job)
     size, most = job.size, max(min(TRIALS, allowed // FEWEST), 2)
     wanted = SCORES_PART * allowed / most / len(RUNGS) * size / FORWARD
     held = _held(job, int(min(max(wanted, SCORED[0]), SCORED[1])), size)
@@ -105,13 +107,29 @@ def run(
     for rung, share in enumerate(RUNGS, start=1):
         trial.advance(max(round(share * total), rung), asked)
         score = math.inf if trial.dead else loss_of(trial, under.held)
-        curve.append((trial.done * size / under.size, score))
+        curve.append((_trained(trial, size) / under.size, score))
         if trial.dead or not math.isfinite(score) or (rung < len(RUNGS) and not goes_on(rung, score)):
             break
     trained, score = curve[-1]
     return Ended(
         score, trained + len(curve) * under.score, len(curve), not math.isfinite(score), tuple(curve)
     )
+
+
+def _trained(trial: Trial, size: int) -> float:
+    """The examples that a trial has seen, each as often as it came."""
+    varied = trial.job.source.varied
+    return trial.done * size if varied is None else varied.epochs(trial.done) * varied.examples
+
+
+def _check_batch(job: Job) -> None:
+    varied = job.source.varied
+    if varied is not None and not isinstance(varied.policy, Stochastic):
+        raise UserError(
+            f"Trials are compared after as many examples, and under batch_size={str(varied.policy)!r} a "
+            'trial takes as many as it finds on its way. Take a number, "full" or a stochastic batch, or '
+            'engine="steepest".'
+        )
 
 
 @torch.no_grad()

@@ -53,11 +53,9 @@ def study_in(folder: Path) -> optuna.Study:
 
 
 def told(found: list[st.Evidence]) -> list[Any]:
-    """What must repeat: all but seconds, and numbers of trials, which count those that were cut."""
-    lines = [(one.choice, one.decided, one.gradients) for one in found if one.choice != "trial"]
-    (search,) = [one for one in found if one.choice == "trial"]
-    rows = [{name: value for name, value in row.items() if name != "trial"} for row in search.candidates]
-    return [lines, rows, search.gradients]
+    """What must repeat: all but seconds."""
+    lines = [(one.choice, one.decided, one.why, one.gradients) for one in found]
+    return [lines, [one.candidates for one in found]]
 
 
 @pytest.fixture(scope="module")

@@ -11,31 +11,33 @@ from steepest.data.batches import count
 from steepest.evidence import Evidence
 
 
-def of_trials(best: Any, ended: Sequence[Any], spent: float, under: Terms) -> Evidence:
-    """All trials as one piece of evidence."""
+def of_trials(best: int, ended: Sequence[Any], spent: float, under: Terms) -> Evidence:
+    """All trials as one piece of evidence;   best  the place of the best among them"""
     pruned = sum(map(is_pruned, ended))
     examples = sum(count(batch[0]) for batch in under.held)
     why = (
-        f"val/loss {best.value:.4g}, the least of {len(ended)} trials of {under.updates} updates of "
+        f"val/loss {ended[best].value:.4g}, the least of {len(ended)} trials of {under.updates} updates of "
         f"{under.size}, {pruned} of them pruned, drawn by Optuna's TPE and scored on {examples} examples"
     )
-    rows = [{"trial": one.number, **one.params, "came to": came_to(one, under.size)} for one in ended]
+    rows = [
+        {"trial": place, **one.params, "came to": came_to(one, under.size)} for place, one in enumerate(ended)
+    ]
     lines = [
         {
-            "name": f"trial {one.number}",
+            "name": f"trial {place}",
             "x": [x for x, _ in one.user_attrs["curve"]],
             "y": [y for _, y in one.user_attrs["curve"]],
         }
-        for one in ended
+        for place, one in enumerate(ended)
     ]
     return Evidence(
         "trial",
-        best.number,
+        best,
         why,
         rows,
         seconds=sum(one.user_attrs["seconds"] for one in ended),
         gradients=round(spent),
-        picture={"kind": "curves", "lines": lines, "chosen": f"trial {best.number}"}
+        picture={"kind": "curves", "lines": lines, "chosen": f"trial {best}"}
         | {"x": f"examples, in updates of {under.size}"},
     )
 

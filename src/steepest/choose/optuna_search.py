@@ -89,7 +89,8 @@ class _Search:
 
     @property
     def ended(self) -> list[Any]:
-        """The trials that have ended, in order."""
+        """The trials that have ended, in order. Their places are their numbers for people: Optuna's own count
+        those that a kill has cut, too, so that a search that went on would tell others."""
         state = self.optuna.trial.TrialState
         return self.study.get_trials(deepcopy=False, states=(state.COMPLETE, state.PRUNED))
 
@@ -124,8 +125,8 @@ class _Search:
         states = self.optuna.trial.TrialState
         whole = ended.rung == len(trials.RUNGS) and not ended.died
         self.study.tell(trial, ended.loss if whole else None, states.COMPLETE if whole else states.PRUNED)
-        came = came_to(self.study.trials[trial.number], self.terms.size)
-        return f"trial {trial.number}: {shown(trial.params)}: {came}"
+        last = self.ended[-1]
+        return f"trial {len(self.ended) - 1}: {shown(last.params)}: {came_to(last, self.terms.size)}"
 
     def _fresh(self) -> tuple[Any, dict[str, Any]]:
         """(the next trial, its settings). Of few points one that was tried would come to the same again:
@@ -160,17 +161,17 @@ class _Search:
     def best(self, tell: Tell) -> Chosen:
         """The best trial told as evidence. Raises UserError where none has come to its end."""
         ended, state = self.ended, self.optuna.trial.TrialState
-        whole = [one for one in ended if one.state == state.COMPLETE]
+        whole = [place for place, one in enumerate(ended) if one.state == state.COMPLETE]
         if not whole:
             raise UserError(
                 f"No trial came to its end: of {len(ended)} none had a finite loss. Look for bad values in "
                 "the data, and scale inputs and targets."
             )
-        best = min(whole, key=lambda one: (one.value, one.number))
+        best = min(whole, key=lambda place: (ended[place].value, place))
         spent = sum(one.user_attrs["cost"] for one in ended)
         tell(of_trials(best, ended, spent, self.terms))
-        settings = best.user_attrs["settings"]
-        for one in of_settings(best.number, settings, self.drawn, self.job.asked.open):
+        settings = ended[best].user_attrs["settings"]
+        for one in of_settings(best, settings, self.drawn, self.job.asked.open):
             tell(one)
         kept = {name: settings[name] for name in (*SEARCHED, "hyper") if name in settings}
         return Chosen(kept, gradients=spent)

@@ -32,6 +32,8 @@ def test_what_is_equal_follows_from_the_budget():
         ("gradients", "60s", 'equal="gradients" cannot be held'),
         ("tme", "60s", "Did you mean 'time'"),
         (None, "much", "budget must be an amount"),
+        (None, "0 steps", "A budget of 0 steps trains nothing to compare. Write for example"),
+        (None, "0s", "A budget of 0 seconds trains nothing to compare"),
     ],
 )
 def test_conditions_that_contradict_each_other_are_named(equal, budget, said):

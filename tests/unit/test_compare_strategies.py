@@ -47,6 +47,8 @@ def test_a_schedule_object_brings_its_rate():
         ({"sgd": {}}, "two strategies or more, got sgd"),
         ({}, "two strategies or more, got none"),
         ("adamw", "several strategies"),
+        (None, "takes several strategies, got None. Write"),
+        (rules.Lion(), "takes several strategies, got "),
         ({"sgd": {}, "SGD": {}}, "'SGD' is given twice"),
         (["adamw", "sgd", "adamw"], "'adamw' is given twice"),
         ({"a/b": {"lr": 1}, "sgd": {}}, "named by letters"),

@@ -21,8 +21,15 @@ EQUAL = {
 
 
 def equal_of(asked: str | None, budget: str) -> str:
-    """What is equal; where a person has not said it, the budget's unit does: seconds, or else updates."""
-    unit = parse(budget).unit
+    """What is equal; where a person has not said it, the budget's unit does: seconds, or else updates.
+
+    Raises UserError for what cannot be held, and where nothing would be trained."""
+    whole = parse(budget)
+    if whole.amount == 0:
+        raise UserError(
+            f'A budget of {whole} trains nothing to compare. Write for example budget="500 steps".'
+        )
+    unit = whole.unit
     if asked is None:
         return "time" if unit == "seconds" else "steps"
     if asked not in EQUAL:

@@ -64,7 +64,7 @@ def strategies_of(asked: Mapping[str, Any] | Iterable[str]) -> tuple[Strategy, .
 
     A name that is a rule's stands for that rule where the settings do not name another.
     Raises UserError for fewer than two, and for names or settings that cannot be."""
-    if isinstance(asked, str):
+    if isinstance(asked, str) or not isinstance(asked, Iterable):
         raise UserError(f"compare takes several strategies, got {asked!r}. Write {{name: settings, …}}.")
     found = tuple(_strategy(name, settings) for name, settings in _pairs(asked))
     _check_names([one.name for one in found])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,6 @@ TONES = ("train", "val", "other", "rewind", "decay", "guard", "muted", "ink")
 """Colours of the page, in the order in which strategies take them."""
 POINTS = 200
 """Places along the axis at which runs are laid beside each other."""
-
-Drawn = Callable[[Any], None]
 
 
 def tone(place: int) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from steepest.statistics import time_to
 class Standing:
     """One strategy by itself.   mean, spread   of the metric that is judged, over the seeds that have one
     failed    runs that ended without a number;   reached   runs that came to the target and held it
+    time      the median of their times to the target, a miss counted as the longest run
     lr        the rate of its runs, the median where each has measured its own
     spent     means of steps, seconds and gradient evaluations, searches included
     metrics   means of all that was measured at the end, test/… among it"""

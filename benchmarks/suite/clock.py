@@ -50,6 +50,10 @@ class Watch:
         """Spent by the method so far."""
         return time.process_time() - self._began
 
+    def begins(self, loss: float) -> None:
+        """The loss before any update, for a method whose first update told of is not its first."""
+        self._first = loss
+
     def __call__(
         self, model: nn.Module, loss: float, evaluations: int = 1, shown: Shown = nullcontext
     ) -> bool:

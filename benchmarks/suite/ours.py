@@ -127,6 +127,7 @@ def fitted(
     """One call of `fit`, silent, in a folder that is gone afterwards; what was asked and what was chosen."""
     with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         place, given = Path(folder) / "run", settings_of(task, budget, settings, looks)
+        watch.begins(float(task.loss(task.model().eval(), *next(task.batches())).detach()))
         counted = Counted(watch, given["model"], place, spent, look(task) if looks > 1 else 0.0)
         try:
             hooks: Config = {"on_step": counted, "on_evaluation": counted.looked}

@@ -185,3 +185,13 @@ def test_a_task_is_frozen() -> None:
     assert replace(tiny(), seed=1).model() is not None
     with pytest.raises(AttributeError):
         tiny().seed = 2  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_loss_that_was_small_when_a_method_handed_over_is_no_bound_for_what_follows() -> None:
+    """A search that has learnt the data by heart tells of a first loss of nearly nothing."""
+    watch, model = Watch(tiny(), 50), nn.Linear(3, 3)
+    watch.begins(1.0)
+    assert watch(model, 0.005, evaluations=10)
+    assert watch(model, 0.9), "less than it began with"
+    assert not watch(model, 101.0)
+    assert watch.diverged

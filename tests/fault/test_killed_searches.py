@@ -14,6 +14,8 @@ import torch
 
 import steepest as st
 from steepest.choose.journal import Journal
+from steepest.choose.trial import Trial
+from steepest.train.interrupt import Interrupted
 
 draw = np.random.default_rng(0)
 X, y = draw.normal(size=(400, 8)).astype(np.float32), draw.integers(0, 3, 400)
@@ -138,6 +140,49 @@ def test_a_signal_in_the_search_says_how_to_go_on(tmp_path: Path) -> None:
     assert st.Run(out).steps == 0
     assert os.waitpid(child(out), 0)[1] == 0
     assert st.Run(out).status == "finished"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_so_does_one_in_the_middle_of_an_arm(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An arm is a loop, which takes the signal for itself."""
+    note = Trial._note
+
+    def struck(trial: Trial, loss: float) -> None:
+        note(trial, loss)
+        if len(trial.losses) == 10:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Trial, "_note", struck)
+    with pytest.raises(Interrupted) as stopped:
+        fit(tmp_path / "run")
+    assert stopped.value.code == 128 + number
+    assert st.Run(tmp_path / "run").status == "stopped"
+    assert "go on: steepest resume" in capsys.readouterr().out
+    with pytest.raises(Interrupted):
+        st.tune((X, y), out=tmp_path / "tuned", of="1200 steps", batch_size=16, budget="25%")
+    assert "go on: steepest resume" in capsys.readouterr().out
+    monkeypatch.undo()
+    fit(tmp_path / "run")
+    assert st.Run(tmp_path / "run").status == "finished"
+
+
+@pytest.mark.parametrize(("name", "content"), [("held.json", '{"hello": 1}'), ("start.safetensors", "")])
+def test_a_measurement_that_is_none_is_named(tmp_path: Path, name: str, content: str) -> None:
+    out = tmp_path / "run"
+    running = held(out)
+    os.kill(running, signal.SIGKILL)
+    os.waitpid(running, 0)
+    (out / "search" / name).write_text(content)
+    with pytest.raises(st.UserError, match=f"{name}' is damaged"):
+        fit(out)
+
+
+def test_a_file_in_the_place_of_the_search_is_named(tmp_path: Path) -> None:
+    (tmp_path / "search").touch()
+    with pytest.raises(st.UserError, match="is a file where a folder belongs"):
+        Journal(tmp_path / "search")
 
 
 def test_a_damaged_measurement_is_named(tmp_path: Path) -> None:

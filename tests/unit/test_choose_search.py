@@ -114,6 +114,25 @@ def test_each_alone(setting: str) -> None:
     assert any(one.choice == setting for one in run.evidence)
 
 
+def test_threads_are_measured_in_seconds_alone_and_evidence_says_which_way() -> None:
+    assert "nothing may depend on the clock" in threads_of("100 steps")[-1].why
+    timed = [one for one in threads_of("4s") if one.candidates]
+    assert len(timed) == 1, "though it may say what the usual rule has said already"
+    assert timed[0].seconds < 0.5 * 4
+
+
+def threads_of(budget: str) -> list[st.Evidence]:
+    run = fit((X, y), budget, hidden=[8], num_threads="auto", lr=0.1)
+    return [one for one in run.evidence if one.choice == "num_threads"]
+
+
+def test_seconds_of_a_search_are_told_once() -> None:
+    run = fit((X, y), "4s", hidden=[16], lr="auto", schedule="auto")
+    files = (run.folder / "search").glob("*.json")
+    spent = sum(json.loads(path.read_bytes()).get("seconds", 0.0) for path in files)
+    assert sum(one.seconds for one in run.evidence) <= 1.1 * spent
+
+
 def test_a_budget_in_seconds_is_kept_with_its_search() -> None:
     run = fit((X, y), "6s", hidden=[16], lr="auto", schedule="auto")
     result = json.loads((run.folder / "result.json").read_text())

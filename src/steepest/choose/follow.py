@@ -77,7 +77,7 @@ def _lead(race: Race, ranked: Sequence[Standing], own: Standing) -> str:
 
 def _loss(race: Race, one: Standing) -> str:
     """The loss of an arm, and what it counts as by the trend and its rule's credit."""
-    counted = f", which counts as {one.loss:.4g}" if _differs(race, one) else ""
+    counted = f", which counts as {one.loss:.4g} by trend and credit" if _differs(race, one) else ""
     return f"{race.loss(one.arm):.4g}{counted}"
 
 

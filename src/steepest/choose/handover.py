@@ -45,8 +45,8 @@ def measured(
         write_atomic(place / CHOSEN, json.dumps(chosen.flat(), indent=1).encode())
     seconds = _seconds(place)
     horizon = _horizon(job.having(chosen.settings), chosen, Journal(place), seconds)
-    if horizon is not None:
-        tell(horizon)
+    if horizon is not None:  # whose seconds are those of the whole search, which others have told
+        tell(replace(horizon, seconds=max(horizon.seconds - seconds, 0.0)))
     _hand_over(folder, chosen, seconds if horizon is None else horizon.seconds, tell)
     return applied(job, chosen, horizon), horizon
 

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from steepest.errors import UserError
 from steepest.folder import write_atomic
 
@@ -24,7 +26,10 @@ class Journal:
     def __init__(self, place: Path) -> None:
         self.place = place
         self.took: dict[str, float] = {}
-        place.mkdir(parents=True, exist_ok=True)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise UserError(f"{str(place)!r} is a file where a folder belongs. Remove it.") from None
 
     def once(self, name: str, measure: Callable[[], Any]) -> Any:
         """What `measure` gave as JSON knows it; it is called once in the life of the folder."""
@@ -34,7 +39,7 @@ class Journal:
             value = measure()
             held = {"value": value, "seconds": time.perf_counter() - began}
             write_atomic(path, json.dumps(held).encode())
-        held = _read(path)
+        held = read(path, _measurement)
         self.took[name] = held["seconds"]
         return held["value"]
 
@@ -44,11 +49,17 @@ class Journal:
         return sum(self.took.values())
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path, understood: Callable[[bytes], Any]) -> Any:
+    """What a file of a search holds. Raises UserError where it is damaged."""
     try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
+        return understood(path.read_bytes())
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(
             f"{str(path)!r} is damaged ({error}). Remove the folder {path.parent.name!r} to search anew, "
             "which gives the same run."
         ) from error
+
+
+def _measurement(content: bytes) -> dict[str, Any]:
+    held = json.loads(content)
+    return {"value": held["value"], "seconds": float(held["seconds"])}

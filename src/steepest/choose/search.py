@@ -18,7 +18,7 @@ from steepest.choose.arms import Arm, candidates, default, families, lowest, num
 from steepest.choose.critical_batch import choose_batch
 from steepest.choose.follow import clip, finished, settled
 from steepest.choose.insurance import HELD
-from steepest.choose.journal import Journal
+from steepest.choose.journal import Journal, read
 from steepest.choose.ledger import Chosen, Search, Tell, plain, unmeasured
 from steepest.choose.plan import Plan, plan, sprint
 from steepest.choose.race import Race
@@ -76,15 +76,21 @@ def _same_start(search: Search) -> None:
     """The weights that the search began with: a network that is handed over again may have others."""
     path = search.journal.place / "start.safetensors"
     if path.exists():
-        into_model(search.job.model, load(path.read_bytes()))
+        into_model(search.job.model, read(path, load))
     else:
         write_atomic(path, save(of_model(search.job.model)))
 
 
 def _machine(search: Search) -> None:
     """Threads and batches, which all that follows depends on."""
-    if "num_threads" in search.open and search.allowed.seconds is not None:
-        found = search.journal.once("threads", lambda: threads(search.job).to_json())
+    seconds = search.allowed.seconds
+    if "num_threads" in search.open and seconds is None:
+        usual = search.job.recipe.num_threads
+        search.tell(
+            unmeasured("num_threads", usual, "with a budget in steps nothing may depend on the clock")
+        )
+    elif "num_threads" in search.open and seconds is not None:
+        found = search.journal.once("threads", lambda: threads(search.job, seconds).to_json())
         evidence = Evidence.from_json(found)
         search.tell(evidence)
         torch.set_num_threads(evidence.decided)

@@ -122,8 +122,8 @@ def telling(folder: Folder, bar: Progress) -> Tell:
 
     def tell(one: Evidence) -> None:
         told = Evidence.from_json(one.to_json())  # as a line holds it
-        before = [(held.choice, held.decided) for held in records.read(folder.evidence)]
-        if (told.choice, told.decided) not in before:
+        before = [(held.choice, held.decided, held.why) for held in records.read(folder.evidence)]
+        if (told.choice, told.decided, told.why) not in before:
             records.append(folder.evidence, one)
             bar.decided(one)
 
@@ -139,16 +139,19 @@ def _measured(
 
     def asked() -> None:
         if signal.received is not None:
-            _leave_search(folder, console)
             raise Interrupted(signal.received)
 
     if not again:
         which = ", ".join(job.asked.open)
         console.print(f"measured first: {which}, within the budget of {job.recipe.budget}", highlight=False)
-    with Interrupt() as signal:
-        found = measured(job, folder, tell, asked)
-        asked()  # what came after the last update of the last arm
-        return found
+    try:
+        with Interrupt() as signal:
+            found = measured(job, folder, tell, asked)
+            asked()  # what came after the last update of the last arm
+            return found
+    except Interrupted:  # an arm is a loop, which takes a signal for itself while it trains
+        _leave_search(folder, console)
+        raise
 
 
 def _leave_search(folder: Folder, console: Console) -> None:

@@ -118,8 +118,6 @@ def _measured(place: Folder, job: Job, question: Question, allowed: Share, conso
 
     def asked() -> None:
         if signal.received is not None:
-            tuning.write(place.path)
-            console.print(f"stopped; go on: steepest resume {place.path}", highlight=False, soft_wrap=True)
             raise Interrupted(signal.received)
 
     engine, opened = question.engine, ", ".join(job.asked.open + question.also)
@@ -130,7 +128,9 @@ def _measured(place: Folder, job: Job, question: Question, allowed: Share, conso
                 chosen = _by_optuna(place, job, question, allowed, tell, asked, console)
             else:
                 chosen = choose(job, place, tell, allowed.part, asked, trains=False)
-    except Interrupted as stopped:
+    except Interrupted as stopped:  # by us, or by an arm, which is a loop and takes a signal for itself
+        tuning.write(place.path)
+        console.print(f"stopped; go on: steepest resume {place.path}", highlight=False, soft_wrap=True)
         if not (stopped.signal == "SIGINT" and hasattr(sys, "ps1")):
             raise
         return False

@@ -20,7 +20,7 @@ from steepest.folder import Folder, Unwritable, write_atomic
 from steepest.recipe import Recipe
 from steepest.report import write as write_report
 from steepest.run import Run
-from steepest.train import environment, outcome
+from steepest.train import budget, environment, outcome
 from steepest.train.fitting import horizon_of, loop_of, optimizer_of, steps_of
 from steepest.train.given import Given
 from steepest.train.guard import Diverged
@@ -35,6 +35,7 @@ from steepest.train.startpage import lines
 def begin(folder: Folder, recipe: Recipe, given: Given, console: Console | None = None) -> Run:
     """A new run in a folder that holds none, told on a console of its own unless one is given."""
     refuse_taken(folder)
+    _refuse_nothing(recipe.budget)
     job, found = build(recipe, given), folder.names()
     folder.create()
     with folder.lock():
@@ -66,6 +67,14 @@ def refuse_taken(folder: Folder) -> None:
         f"{where!r} holds {'a finished run' if finished else 'a run'} already. Give another folder with out= "
         f"(--out), or go on with it: steepest resume {where}"
     )
+
+
+def _refuse_nothing(allowed: str) -> None:
+    """A run of no updates would spend the test part on weights that nothing has trained."""
+    if budget.parse(allowed).amount == 0:
+        raise UserError(
+            f'A budget of {budget.parse(allowed)} trains nothing. Write for example budget="60s".'
+        )
 
 
 def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False, again: bool = False) -> Run:

@@ -323,6 +323,18 @@ def test_means_of_what_was_measured_stand_beside_what_is_judged():
     assert verdict.standings[1].metrics == {}
 
 
+@pytest.mark.parametrize(("metric", "falls", "of_b"), [("val/loss", True, 0.2), ("val/accuracy", False, 0.9)])
+def test_a_test_part_that_points_the_other_way_is_named(metric, falls, of_b):
+    def said(other):
+        own, better = ({f"test/{metric[4:]}": value} for value in (0.5, other))
+        lead = run("a", 0, 0.1 if falls else 0.9, metrics=own)
+        runs = [lead, run("b", 0, 0.5, metrics=better)]
+        return words.sentences(judged(["a", "b"], "a", runs, metric=metric, falls=falls, asked=2))
+
+    assert f"points the other way: {of_b:g} for b, 0.5 for a" in said(of_b)[-1]
+    assert not [line for line in said(0.5) if "the other way" in line]
+
+
 def test_the_test_alone_is_not_enough_the_interval_must_agree(monkeypatch):
     clear = [Pairs("a", "b", [-0.2 + 0.01 * k for k in range(8)])]
     monkeypatch.setattr("steepest.comparison.findings.bca", lambda values: (-0.3, 0.01))

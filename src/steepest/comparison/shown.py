@@ -76,7 +76,7 @@ def show(verdict: Verdict, console: Console) -> None:
 
 def standings(verdict: Verdict) -> Table:
     """One row a strategy: what it came to, and at what price."""
-    tested = f"test/{verdict.metric.partition('/')[2]}"
+    tested = words.tested(verdict)
     shows_test = any(tested in one.metrics for one in verdict.standings)
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("strategy")

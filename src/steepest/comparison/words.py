@@ -89,6 +89,27 @@ def sentences(verdict: Verdict) -> list[str]:
         *_too_few(verdict),
         *_again(verdict),
         *_of_times(verdict),
+        *_otherwise(verdict),
+    ]
+
+
+def tested(verdict: Verdict) -> str:
+    """The metric that is judged, on the test part."""
+    return f"test/{verdict.metric.partition('/')[2]}"
+
+
+def _otherwise(verdict: Verdict) -> list[str]:
+    """That the test part, on which nothing was chosen, points another way than what is judged."""
+    lead, name = leader(verdict), tested(verdict)
+    sign = 1.0 if verdict.falls else -1.0
+    means = {one.strategy: sign * one.metrics[name] for one in verdict.standings if name in one.metrics}
+    best = min(means, key=means.__getitem__, default=None)
+    if lead is None or best is None or lead.strategy not in means or not means[best] < means[lead.strategy]:
+        return []
+    ours, other = (sign * means[one] for one in (lead.strategy, best))
+    return [
+        f"{name} points the other way: {other:.4g} for {best}, {ours:.4g} for {lead.strategy}. Weights are "
+        f"chosen by the validation part, on which they look better than on new examples."
     ]
 
 

@@ -38,6 +38,7 @@ def fit(out: Path, on_step: Callable[[Any], None] | None = None, **settings: Any
         return
     opened: dict[str, Any] = dict.fromkeys(("rule", "lr", "schedule", "clip_norm"), "auto")
     usual: dict[str, Any] = {"batch_size": 16, "hidden": [16], "dropout": 0.1, "budget": "1200 steps"}
+    usual |= {"patience": 10_000}  # the labels are noise, and there is nothing to go on for
     st.fit((X, y), out=str(out), on_step=on_step, **usual | opened | settings)
 
 

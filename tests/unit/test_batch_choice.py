@@ -134,7 +134,9 @@ def test_a_search_of_a_small_part_spends_no_more_than_it_has():
 def test_a_loader_brings_its_own_batches():
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y), batch_size=50)
     job = job_of(data=loader)
-    assert "brings its own batches" in choose_batch(job, 3000, None).why
+    found = choose_batch(job, 3000, None)
+    assert found.decided == 50
+    assert "brings its own batches" in found.why
 
 
 def test_a_loss_that_is_not_finite_is_named():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from steepest.recipe import Recipe
 from steepest.train import fitting
@@ -77,3 +77,17 @@ def test_statistics_are_renewed_on_batches_that_were_moved(monkeypatch: pytest.M
 def test_a_horizon_is_measured_on_batches_that_were_moved() -> None:
     job = elsewhere(built(Examples(), val=0, test=0, monitor="train/loss", l2=0.1))
     assert fitting.measured_horizon(job, 0.2).decided >= 1
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"batch_size": 7}, {"batch_size": "full"}, {"accumulate": 2}], ids=str
+)
+def test_the_size_of_a_batch_is_that_of_the_loader(settings: dict[str, Any]) -> None:
+    """Whatever is asked for, a loader brings batches of its own, and the run says which."""
+    job = built(DataLoader(Examples(), 16), val=0, test=0, **settings)
+    assert (job.size, job.recipe.batch_size, job.asked.batch_size) == (16, 16, 16)
+
+
+def test_a_size_that_is_left_open_stays_so_in_what_repeats_the_run() -> None:
+    job = built(DataLoader(Examples(), 16), val=0, test=0, batch_size="auto")
+    assert (job.recipe.batch_size, job.asked.batch_size) == (16, "auto")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from steepest.data.batches import Batches, batches
+from steepest.data.batches import Batches, batches, count
 from steepest.data.infer import Task
-from steepest.data.tree import moved
+from steepest.data.tree import Tree, moved
 from steepest.errors import UserError, did_you_mean
 from steepest.evidence import Evidence
 from steepest.models.probe import apply
@@ -132,6 +132,7 @@ def build(recipe: Recipe, given: Given) -> Job:
     model = model.to(device)
     source = _training(recipe, given, prepared, device)
     window = next(source.once())
+    recipe = _as_they_come(recipe, source, window)
     looked = memory.by_parts(partial(_threads, recipe, model, device), window[0])
     (threads, counted), batch = next(looked)
     resolved = settled.settled(recipe, given, prepared, chosen, threads)
@@ -168,6 +169,13 @@ def _training(recipe: Recipe, given: Given, prepared: Prepared, device: torch.de
         augment=given.of(recipe, "augment"),
         num_workers=recipe.num_workers,
     )
+
+
+def _as_they_come(recipe: Recipe, source: Batches, window: Sequence[Tree]) -> Recipe:
+    """The recipe with the size that a loader's batches have: its own says nothing of them."""
+    if source.resumes_by != "skipping":
+        return recipe
+    return recipe.model_copy(update={"batch_size": sum(map(count, window))})
 
 
 def _check_fit(job: Job, batch: Any) -> None:

@@ -236,6 +236,17 @@ def test_what_it_says_holds_the_rate_and_the_reason() -> None:
     assert f"{found.updates} updates" in str(found)
 
 
+@pytest.mark.parametrize("once", [False, True])
+def test_few_batches_that_come_again_and_again_are_said_to_be_learnt_by_heart(once: bool) -> None:
+    few, many = batched(64), batched(32 * 200)
+    found = find_rate(network(), cross_entropy, iter(few) if once else few)
+    assert (found.batches, found.by_heart) == (2, True)
+    assert "2 batches were met again and again" in str(found)
+    found = find_rate(network(), cross_entropy, iter(many) if once else many)
+    assert (found.batches, found.by_heart) == (found.updates, False)
+    assert "again" not in str(found)
+
+
 # --- what no rate can be found for ---
 
 

@@ -42,6 +42,9 @@ RISEN = 2.0
 """Times the first loss from which on a loss is on its way out; one that is not finite before that came of bad
 values in its batch, as like as not."""
 
+BY_HEART = 4
+"""Times that a batch is met, on average, above which a loss falls by learning the batches by heart."""
+
 LEAST = FIRST + IN_A_ROW
 """Rates below which a curve has no end beside its beginning."""
 
@@ -52,12 +55,14 @@ class FoundRate:
 
     edge     the range test: every rate with its loss
     rule     what moved the weights
-    updates  made on the copy, each with the loss and gradient of a fresh batch;   seconds  that they took"""
+    updates  made on the copy, each with the loss and gradient of a fresh batch;   seconds  that they took
+    batches  how many there were to take in turn, those that were met where more were left"""
 
     edge: Edge
     rule: str
     updates: int
     seconds: float
+    batches: int
 
     @property
     def rate(self) -> float:
@@ -81,10 +86,19 @@ class FoundRate:
         marks = {"edge": self.rate, "suggestion": self.suggestion}
         return save(Path(path), self.edge.rates, self.edge.losses, marks, self.rule)
 
+    @property
+    def by_heart(self) -> bool:
+        """Whether batches came so often that the edge is of learning them by heart, not of training."""
+        return self.updates > BY_HEART * self.batches
+
     def __str__(self) -> str:
+        few = (
+            f"; {self.batches} batch{'es were' if self.batches > 1 else ' was'} met again and again, and the "
+            "edge is of learning by heart, which bears larger rates than training: give more batches"
+        )
         return (
             f"{self.rule}: lr {shown(self.suggestion)} — {self.edge.why}; "
-            f"{self.updates} updates, {self.seconds:.1f}s"
+            f"{self.updates} updates, {self.seconds:.1f}s{few if self.by_heart else ''}"
         )
 
 
@@ -126,7 +140,7 @@ def find_rate(
             warnings.filterwarnings("ignore", ".*Did you mean", UserWarning)
             found = edge(test, start=start, growth=growth, most=most)
     _judge(found, start, most)
-    return FoundRate(found, test.copy.name, test.updates, time.perf_counter() - began)
+    return FoundRate(found, test.copy.name, test.updates, time.perf_counter() - began, test.batches)
 
 
 class _Test:
@@ -144,10 +158,16 @@ class _Test:
         self.copy = Rehearsal.of(model, rule, clip_norm)
         if not model.training:  # as after a test: nothing would be dropped, and batch norms stand still
             self.copy.model.train()
-        self._batches = _endless(batches)
+        self._source = _Endless(batches)
+        self._read = iter(self._source)
+
+    @property
+    def batches(self) -> int:
+        """How many there are to take in turn; those that were met where more are left."""
+        return self._source.apart or self.updates
 
     def __call__(self, rate: float) -> float:
-        batch = next(self._batches)
+        batch = next(self._read)
         if not self.updates:
             self._look(batch)
         self.updates += 1
@@ -247,20 +267,32 @@ def _moved(part: Any, model: nn.Module) -> Any:
     return over_tree(lambda leaf: torch.as_tensor(leaf).to(device), part) if is_tree(part) else part
 
 
-def _endless(batches: Iterable[Any]) -> Iterator[Any]:
-    """Batches without end: read again where they end; of what can be read once, what was read."""
-    kept: list[Any] | None = [] if isinstance(batches, Iterator) else None
-    while True:
-        empty = True
-        for batch in batches:
-            empty = False
-            if kept is not None:
-                kept.append(batch)
-            yield batch
-        if kept:
-            batches, kept, empty = kept, None, False
-        if empty:
-            raise UserError("batches holds no batch, or none any more. Give what can be read from the start.")
+class _Endless:
+    """Batches without end: read again where they end; of what can be read once, what was read.
+
+    apart  batches of one reading; None before the first has ended"""
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self._batches = batches
+        self.apart: int | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = self._batches
+        kept: list[Any] | None = [] if isinstance(batches, Iterator) else None
+        while True:
+            read = 0
+            for batch in batches:
+                read += 1
+                if kept is not None:
+                    kept.append(batch)
+                yield batch
+            self.apart = self.apart or read
+            if kept:
+                batches, kept = kept, None
+            elif not read:
+                raise UserError(
+                    "batches holds no batch, or none any more. Give what can be read from the start."
+                )
 
 
 @contextmanager

@@ -182,6 +182,15 @@ def test_the_explanation_tells_what_was_tried_measured_and_paid(run_folder: Path
     assert max(map(len, told.splitlines())) <= 100
 
 
+def test_a_network_that_was_doubted_is_told_so_before_all_else(run_folder: Path) -> None:
+    found = Evidence("sanity", "doubtful", "the first loss is 2.3; no gradient reaches l.weight")
+    told = words_of(page_of(run_folder, found))
+    said = "cause for doubt: the first loss is 2.3; no gradient reaches l.weight."
+    assert told.index(said) < told.index("How sure")
+    assert said in report.explain(run_folder).split("Choices that")[0].replace("\n", " ")
+    assert "cause for doubt" not in page_of(run_folder, Evidence("sanity", "sound", "the first loss is 2.3"))
+
+
 def test_what_was_left_open_is_named(run_folder: Path) -> None:
     (run_folder / "recipe.toml").write_text('format = 1\ndata = "digits"\nlr = "auto"\nrule = "auto"\n')
     assert "Left to measurement: rule, lr." in report.explain(run_folder)

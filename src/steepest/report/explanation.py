@@ -33,11 +33,12 @@ def _opening(records: Records) -> str:
     length = f" after {number(step)} steps" if step else ""
     time = f" and {duration(seconds)}" if seconds and length else ""
     first = f"{records.name}: {verdict.status(records)}{length}{time}. {verdict.headline(records)}"
+    doubts = verdict.doubts(records)
     asked = [name for name in AUTOMATIC if records.recipe.get(name) == "auto"]
     left = f"Left to measurement: {', '.join(asked)}." if asked else ""
     chosen = "Choices that were made by measurement or by rule:" if records.evidence else ""
     none = "" if records.evidence else "No automatic choice is on record."
-    return "\n".join(_wrapped(line) for line in (first, left, chosen, none) if line)
+    return "\n".join(_wrapped(line) for line in (first, doubts, left, chosen, none) if line)
 
 
 def _choice(one: Mapping[str, Any]) -> str:

@@ -40,6 +40,7 @@ def headline(records: Records) -> str:
 def sentences(records: Records) -> dict[str, str]:
     """What a reader should know beside the headline, by topic; only what the records support."""
     said = {
+        "Doubts": doubts(records),
         "How sure": _certainty(records),
         "Yardstick": _yardstick(records),
         "Kept weights": _kept(records),
@@ -49,6 +50,14 @@ def sentences(records: Records) -> dict[str, str]:
         "What next": _continuing(records),
     }
     return {topic: sentence for topic, sentence in said.items() if sentence}
+
+
+def doubts(records: Records) -> str:
+    """What the look before training found amiss: a run may end well in all else and have learnt nothing."""
+    looked = [one for one in records.evidence if one.get("choice") == "sanity"]
+    if not looked or looked[-1].get("decided") != "doubtful":
+        return ""
+    return f"The look before training found cause for doubt: {looked[-1].get('why')}."
 
 
 def tiles(records: Records) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ class Evidence:
     candidates  what was tried, one mapping a candidate, with its measurements
     seconds     process seconds it cost
     interval    95 % of what the rule of decision goes by, where it was measured with noise
+    of          what the interval is of, where that is not the choice itself ("critical batch")
     gradients   gradient evaluations it cost; a forward pass counts as a third of one
     reused      how many of these trained what was trained further
     picture     curves to draw: {"kind": "range", "curves", "noise" or "throughput",
@@ -40,6 +41,7 @@ class Evidence:
     gradients: int = 0
     reused: int = 0
     picture: Mapping[str, Any] | None = None
+    of: str = ""
 
     def to_json(self) -> str:
         """One line of evidence.jsonl."""

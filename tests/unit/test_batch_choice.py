@@ -77,7 +77,7 @@ def test_the_measured_interval_covers_the_noise_of_the_jobs_own_gradients():
 
 def test_the_evidence_says_what_was_seen():
     found = choose_batch(job_of(), 3000, None)
-    assert found.choice == "batch_size"
+    assert (found.choice, found.of) == ("batch_size", "critical batch")
     assert found.decided in range(16, 257)
     assert [row["batch_size"] for row in found.candidates] == [16, 32, 64]  # 2400 / 20 = 120; 4·64 = 256
     assert [row["kept"] for row in found.candidates].count(True) == 1

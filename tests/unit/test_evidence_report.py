@@ -76,6 +76,14 @@ def test_the_table_tells_all_choices_and_what_they_cost(run_folder: Path) -> Non
     assert "adamw 0.001 0.521 [0.5, 0.54]" in told
 
 
+def test_an_interval_of_something_else_than_the_choice_says_of_what(run_folder: Path) -> None:
+    found = chosen("noise", choice="batch_size", decided=32, interval=(53.7, 66.1), of="critical batch")
+    told = words_of(page_of(run_folder, found))
+    assert "batch_size 32 critical batch [53.7, 66.1] 2" in told
+    assert "95 % interval: critical batch [53.7, 66.1]" in told
+    assert "  interval critical batch [53.7, 66.1] (95 %)" in report.explain(run_folder)
+
+
 def test_columns_that_tell_nothing_are_left_out(run_folder: Path) -> None:
     told = words_of(page_of(run_folder, Evidence("split", "random", "a share of the rows")))
     assert "choice decided split random" in told

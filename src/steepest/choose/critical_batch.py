@@ -67,6 +67,7 @@ def choose_batch(job: Job, updates: int, seconds: float | None, part: float = 1.
         _rows(costs, scores, chosen),
         time.perf_counter() - began,
         interval=(found.low, found.high),
+        of="critical batch",
         gradients=round(len(every) + costs.gradients),
         picture=_picture(pairs),
     )

@@ -19,7 +19,7 @@ Choice = Mapping[str, Any]
 COLUMNS: dict[str, tuple[str, Callable[[Choice], str]]] = {
     "choice": ("l", lambda one: str(one.get("choice", "?"))),
     "decided": ("l", lambda one: shown(one.get("decided"))),
-    "95 % interval": ("r", lambda one: interval(one.get("interval"))),
+    "95 % interval": ("r", lambda one: interval_of(one)),
     "tried": ("r", lambda one: _count(len(_rows(one.get("candidates"))))),
     "time": ("r", lambda one: duration(one["seconds"]) if one.get("seconds") else ""),
     "gradients": ("r", lambda one: _count(one.get("gradients"))),
@@ -45,6 +45,12 @@ def interval(ends: Any) -> str:
         return ""
     low, high = (shown(end).replace("inf", "∞") for end in ends)
     return f"[{low}, {high}]"
+
+
+def interval_of(one: Choice) -> str:
+    """The same of a choice, after the name of what it is of where that is something else."""
+    ends, of = interval(one.get("interval")), one.get("of")
+    return f"{of} {ends}" if ends and of else ends
 
 
 def _overview(found: Sequence[Choice]) -> Markup:
@@ -84,8 +90,8 @@ def _card(one: Choice, place: int) -> Markup:
     decided = one.get("decided")
     value = element("b", shown(decided), title=written(decided) if isinstance(decided, float) else None)
     title = element("h3", one.get("choice", "?"), " → ", value, " ", spent)
-    ends = interval(one.get("interval"))
-    known = element("p", f"95 % interval {ends}", class_="note") if ends else ""
+    ends = interval_of(one)
+    known = element("p", f"95 % interval: {ends}", class_="note") if ends else ""
     drawn = measured.figure(one.get("picture"), f"{place}. {one.get('choice', '?')}")
     why = element("p", one.get("why", ""))
     return element("article", title, why, known, drawn, _candidates(one.get("candidates")))

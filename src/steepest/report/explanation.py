@@ -10,7 +10,7 @@ from typing import Any
 from steepest.evidence import shown
 from steepest.recipe import AUTOMATIC
 from steepest.report import verdict
-from steepest.report.choices import interval
+from steepest.report.choices import interval, interval_of
 from steepest.report.markup import duration, number, share
 from steepest.report.records import Records, read
 
@@ -43,7 +43,7 @@ def _opening(records: Records) -> str:
 
 def _choice(one: Mapping[str, Any]) -> str:
     head = f"{one.get('choice', '?')}: {shown(one.get('decided'))}"
-    ends = interval(one.get("interval"))
+    ends = interval_of(one)
     lines = {
         "why": str(one.get("why", "")),
         "interval": f"{ends} (95 %)" if ends else "",

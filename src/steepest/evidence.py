@@ -29,7 +29,8 @@ class Evidence:
     picture     curves to draw: {"kind": "range", "curves", "noise" or "throughput",
                 "lines": [{"name", "x", "y", and "low", "high" for a band}],
                 "marks": [{"name", "x"}], "chosen": name of a line, "x", "y", "said": other words for the
-                axes and the heading}; all but kind and lines may be left out
+                axes and the heading, "crowd": true where only the chosen line has a colour}; all but kind
+                and lines may be left out
     """
 
     choice: str

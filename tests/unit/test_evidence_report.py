@@ -112,6 +112,15 @@ def test_a_curve_that_is_chosen_is_told_and_drawn_wider(run_folder: Path) -> Non
     assert page.count("border-top-style:dashed") == 2, "more curves than colours"
 
 
+def test_of_a_crowd_only_the_chosen_curve_has_a_colour(run_folder: Path) -> None:
+    page = page_of(run_folder, chosen("curves", picture=PICTURES["curves"] | {"crowd": True}))
+    (drawn,) = re.findall(r'<figure class="measured">.*?</figure>', page, re.S)
+    assert "arm 0 (chosen) 8 others" in words_of(drawn)
+    assert set(re.findall(r"--tone:var\(--(\w+)\)", drawn)) == {"train", "muted"}
+    assert [drawn.count(f"stroke: var(--{tone}); stroke-width: 1.3") for tone in ("muted", "val")] == [8, 0]
+    assert drawn.rindex("stroke-width: 2.4") > drawn.rindex("stroke-width: 1.3"), "over all others"
+
+
 def test_a_picture_has_words_of_its_own(run_folder: Path) -> None:
     own = PICTURES["noise"] | {"x": "tokens $x$ \x00", "y": "price", "said": "what it costs"}
     told = words_of(page_of(run_folder, chosen("noise", picture=own)))

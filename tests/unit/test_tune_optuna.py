@@ -18,6 +18,7 @@ from steepest import UserError
 from steepest.choose import optuna_search, trials
 from steepest.choose.optuna_search import JOURNAL, STUDY
 from steepest.errors import MissingExtra
+from steepest.evidence import shown
 from steepest.recipe import Recipe
 from steepest.train.given import separate
 from steepest.train.job import Job, build
@@ -160,6 +161,8 @@ def test_hyperparameters_that_are_named_are_searched(tmp_path: Path) -> None:
     recipe = Recipe.read(tmp_path / "t" / "recipe.toml")
     assert recipe.hyper["momentum"] == chosen["momentum"]
     assert 0 <= chosen["momentum"] <= 0.99
+    said = f"Chosen: lr {shown(chosen['lr'])}, momentum {shown(chosen['momentum'])}."
+    assert said in (tmp_path / "t" / "report.html").read_text()
     assert len({round(t.params["1 - momentum"], 6) for t in study_in(tmp_path / "t").trials}) > 2
 
 

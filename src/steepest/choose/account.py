@@ -37,7 +37,7 @@ def of_trials(best: int, ended: Sequence[Any], spent: float, under: Terms) -> Ev
         rows,
         seconds=sum(one.user_attrs["seconds"] for one in ended),
         gradients=round(spent),
-        picture={"kind": "curves", "lines": lines, "chosen": f"trial {best}"}
+        picture={"kind": "curves", "lines": lines, "chosen": f"trial {best}", "crowd": True}
         | {"x": f"examples, in updates of {under.size}"},
     )
 

@@ -15,6 +15,9 @@ from steepest.report.markup import Markup, element, number
 TONES = ("train", "val", "other", "rewind", "guard", "decay", "ink")
 """Colours of curves, in order; dashed from the second round on."""
 
+GREY = "muted"
+"""Colour of curves in a crowd, and of marks."""
+
 DASHES = ("solid", (0, (4, 2)), (0, (1, 1.6)))
 BORDERS = ("solid", "dashed", "dotted")
 """The same rounds in a drawing and in its legend."""
@@ -35,6 +38,7 @@ class Kind:
     log_y: bool = True
     from_zero: bool = False
     rises: bool = False  # to values that are of no interest: the view ends a little above the start
+    crowd: bool = False  # of too many curves for a colour each: all but the chosen one are grey
 
 
 KINDS = {
@@ -65,6 +69,14 @@ class Curve:
     high: np.ndarray
 
 
+@dataclass(frozen=True)
+class Tone:
+    """The look of a curve: the name of its colour, and how often all colours were used before."""
+
+    name: str
+    round: int
+
+
 def figure(picture: Any, heading: str) -> Markup:
     """The figure of a picture as evidence holds it; nothing where it holds none that can be drawn."""
     if not isinstance(picture, Mapping) or str(picture.get("kind")) not in KINDS:
@@ -74,30 +86,42 @@ def figure(picture: Any, heading: str) -> Markup:
         return element("figure", element("p", "Nothing that was measured was finite.", class_="empty"))
     word = "leads" if "leads" in picture else "chosen"
     chosen, marks = picture.get(word), _marks(picture.get("marks"))
-    drawn = _drawn(kind, curves, marks, chosen, f"{heading}: {kind.said}")
+    if kind.crowd:  # the chosen one over all others
+        curves = sorted(curves, key=lambda curve: curve.name == chosen)
+    tones = _tones(kind, curves, chosen)
+    drawn = _drawn(kind, curves, tones, marks, chosen, f"{heading}: {kind.said}")
     title = element("h3", element("small", kind.said))
-    legend = element("figcaption", *_legend(curves, marks, chosen, word), class_="keys")
+    keys = _named(kind, curves, tones, chosen, word) + _marked(marks)
+    legend = element("figcaption", *keys, class_="keys")
     return element("figure", title, drawn, legend, class_="measured")
 
 
 def _worded(kind: Kind, picture: Mapping[str, Any]) -> Kind:
     """The kind with the picture's own words for its axes and heading."""
     own = {name: picture[name] for name in ("x", "y", "said") if isinstance(picture.get(name), str)}
-    return replace(kind, **own)
+    return replace(kind, **own, crowd=picture.get("crowd") is True)
+
+
+def _tones(kind: Kind, curves: Sequence[Curve], chosen: Any) -> list[Tone]:
+    """How each curve is drawn: in colours by turns; in a crowd grey, but for the chosen one."""
+    if kind.crowd:
+        return [Tone(TONES[0] if curve.name == chosen else GREY, 0) for curve in curves]
+    return [Tone(TONES[n % len(TONES)], n // len(TONES) % len(DASHES)) for n in range(len(curves))]
 
 
 def _drawn(
     kind: Kind,
     curves: Sequence[Curve],
+    tones: Sequence[Tone],
     marks: Sequence[tuple[str, float]],
     chosen: Any,
     said: str,
 ) -> Markup:
     def draw(axes: Axes) -> None:
-        for place, curve in enumerate(curves):
-            _draw(axes, curve, place, curve.name == chosen)
+        for curve, tone in zip(curves, tones, strict=True):
+            _draw(axes, curve, tone, curve.name == chosen)
         for _, at in marks:
-            axes.axvline(at, color=plot.colour("muted"), linewidth=1, linestyle=(0, (3, 3)))
+            axes.axvline(at, color=plot.colour(GREY), linewidth=1, linestyle=(0, (3, 3)))
         plot.scale(axes.yaxis, np.concatenate([curve.y for curve in curves]), wide=kind.log_y)
         plot.scale(axes.xaxis, np.concatenate([curve.x for curve in curves]), wide=kind.log_x)
         axes.set_xlabel(_plain(kind.x), loc="right")
@@ -110,13 +134,15 @@ def _drawn(
     return plot.drawing(draw, said)
 
 
-def _draw(axes: Axes, curve: Curve, place: int, chosen: bool) -> None:
-    tone, dashes = plot.colour(TONES[place % len(TONES)]), DASHES[place // len(TONES) % len(DASHES)]
+def _draw(axes: Axes, curve: Curve, tone: Tone, chosen: bool) -> None:
+    colour, dashes = plot.colour(tone.name), DASHES[tone.round]
     if len(curve.low):
-        axes.fill_between(curve.x, curve.low, curve.high, color=tone, alpha=0.15, linewidth=0)
+        axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
     few = "o" if len(curve.x) <= 12 else ""
     wide = 2.4 if chosen else 1.3
-    axes.plot(curve.x, curve.y, color=tone, linewidth=wide, linestyle=dashes, marker=few, markersize=2 * wide)
+    axes.plot(
+        curve.x, curve.y, color=colour, linewidth=wide, linestyle=dashes, marker=few, markersize=2 * wide
+    )
 
 
 def _plain(text: str) -> str:
@@ -136,18 +162,28 @@ def _before_lowest(curve: Curve) -> np.ndarray:
     return curve.y[: int(curve.y.argmin()) + 1]
 
 
-def _legend(
-    curves: Sequence[Curve], marks: Sequence[tuple[str, float]], chosen: Any, word: str
+def _named(
+    kind: Kind, curves: Sequence[Curve], tones: Sequence[Tone], chosen: Any, word: str
 ) -> list[Markup]:
+    """A key for every curve; in a crowd for the chosen one, and one for all others."""
     keys = []
-    for place, curve in enumerate(curves):
-        tone, border = TONES[place % len(TONES)], BORDERS[place // len(TONES) % len(BORDERS)]
-        wide = "" if border == "solid" else f";border-top-style:{border};width:2.6em"
-        line = element("i", class_="line", style=f"--tone:var(--{tone}){wide}")
+    for curve, tone in zip(curves, tones, strict=True):
         name = element("b", curve.name, f" ({word})") if curve.name == chosen else curve.name
-        keys.append(element("span", line, name))
-    stroke = element("i", class_="mark", style="--tone:var(--muted)")
-    return keys + [element("span", stroke, f"{name} {number(at)}") for name, at in marks]
+        if curve.name == chosen or not kind.crowd:
+            keys.append(element("span", _stroke(tone), name))
+    others = len(curves) - len(keys)
+    return keys + ([element("span", _stroke(Tone(GREY, 0)), f"{others} others")] if others else [])
+
+
+def _stroke(tone: Tone) -> Markup:
+    border = BORDERS[tone.round]
+    wide = "" if border == "solid" else f";border-top-style:{border};width:2.6em"
+    return element("i", class_="line", style=f"--tone:var(--{tone.name}){wide}")
+
+
+def _marked(marks: Sequence[tuple[str, float]]) -> list[Markup]:
+    stroke = element("i", class_="mark", style=f"--tone:var(--{GREY})")
+    return [element("span", stroke, f"{name} {number(at)}") for name, at in marks]
 
 
 def _curves(lines: Any) -> list[Curve]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from steepest.evidence import shown
@@ -57,9 +58,11 @@ def _header(records: Records) -> Markup:
 
 
 def _found(records: Records) -> str:
-    """The settings that were measured, in the order of the recipe: rule adamw, lr 3.1e-3"""
+    """What was measured, settings in the order of the recipe, then hyperparameters: lr 3.1e-3, beta1 0.87"""
     decided = {one.get("choice"): one.get("decided") for one in records.evidence}
-    names = (name for name in AUTOMATIC if name in decided and name not in OF_THE_MACHINE)
+    hyper = records.recipe.get("hyper")
+    known = (*AUTOMATIC, *(hyper if isinstance(hyper, Mapping) else ()))
+    names = (name for name in known if name in decided and name not in OF_THE_MACHINE)
     return ", ".join(f"{name} {shown(decided[name])}" for name in names)
 
 

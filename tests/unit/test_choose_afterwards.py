@@ -36,6 +36,7 @@ def test_more_budget_asks_for_no_way_back_that_is_gone(monkeypatch: pytest.Monke
     """The states of all arms went when the run had been looked at; what it has trained must not go too."""
     run = fit(lr="auto", **LINE)
     assert told(run, "insurance").decided == "kept"
+    assert told(run, "insurance").why.endswith("; 2 standard errors are the limit")
     monkeypatch.setattr(insurance, "REGRET", -np.inf)
     before = run.steps
     assert st.resume(run.folder, budget="+6000 steps", data=(X, z)).steps == before + 6000

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from steepest.choose.sanity import sanity
+from steepest.errors import UserError
 from steepest.recipe import Recipe
 from steepest.train.given import separate
 from steepest.train.job import build
@@ -46,3 +47,12 @@ def test_a_network_that_is_sure_of_wrong_answers_is_doubted_under_any_loss_of_cl
 @pytest.mark.parametrize("settings", [{"class_weight": [30.0] * 4}, {"label_smoothing": 0.1}], ids=str)
 def test_what_makes_a_loss_large_is_no_doubt(settings: dict[str, Any]) -> None:
     assert "sure of wrong answers" not in doubts(1.0, **settings)
+
+
+def test_a_parameter_that_is_not_finite_is_named() -> None:
+    last = nn.Linear(5, 4)
+    nn.init.constant_(last.weight, torch.nan)
+    net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), last)
+    written, given = separate({"data": (X, Y), "model": net, "lr": "auto"})
+    with pytest.raises(UserError, match=r"the network's parameter 2\.weight holds numbers that are"):
+        sanity(build(Recipe.of(written), given), 100)

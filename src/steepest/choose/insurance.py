@@ -117,7 +117,7 @@ def regret(job: Job, insurance: Insurance, shown: Shown) -> tuple[Chosen | None,
     where = f"{far} update {way.step}, where {way.name} would begin"
     why = f"held-out loss {fmean(now):.4g} at update {insurance.at}, {where}"
     decided, lost = (way.name, insurance.lost) if worse else ("kept", 0)
-    told = Evidence("insurance", decided, f"{why}; {REGRET:g} are the limit", gradients=lost)
+    told = Evidence("insurance", decided, f"{why}; {REGRET:g} standard errors are the limit", gradients=lost)
     return way if worse else None, told
 
 

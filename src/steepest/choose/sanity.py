@@ -100,17 +100,18 @@ def _descended(job: Job, batch: Any) -> tuple[torch.Tensor, Any]:
 
 
 def _cause(job: Job, batch: Any, loss: float) -> str:
-    """What is not finite, the first of inputs, targets, weights, outputs, loss."""
+    """What is not finite, the first of inputs, targets, parameters, outputs, loss."""
     with randomness.undisturbed(), torch.no_grad():
-        parts = {
-            "inputs": batch[0],
-            "targets": batch[1],
-            "weights": tuple(job.model.parameters()),
-            "outputs of the network": job.outputs(batch),
-        }
-    for name, part in parts.items():
+        outputs = job.outputs(batch)
+    parts = {
+        "inputs of the first batch hold": batch[0],
+        "targets of the first batch hold": batch[1],
+        **{f"network's parameter {name} holds": weight for name, weight in job.model.named_parameters()},
+        "outputs of the network for the first batch hold": outputs,
+    }
+    for holds, part in parts.items():
         if not all(bool(x.isfinite().all()) for x in leaves(part) if x.is_floating_point()):
-            return f"Nothing can be trained: the {name} of the first batch hold numbers that are not finite."
+            return f"Nothing can be trained: the {holds} numbers that are not finite."
     if not math.isfinite(loss):
         return (
             f"Nothing can be trained: the outputs are finite and the loss {job.loss.name!r} gives {loss:g}."

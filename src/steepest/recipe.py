@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from steepest.batch import named
 from steepest.errors import UserError, did_you_mean
@@ -88,9 +88,11 @@ class Recipe(BaseModel):
     task: Literal["auto", "classification", "regression"] = Field(
         "auto", description="what kind of target it is"
     )
-    val: Share | str = Field(0.15, description="share of the rows, or a path, that choices are measured on")
+    val: Share | str = Field(
+        0.15, description="share of the rows, or a path, that choices are measured on; none: 0"
+    )
     test: Share | str = Field(
-        0.15, description="share of the rows, or a path, that is looked at once, at the end"
+        0.15, description="share of the rows, or a path, that is looked at once, at the end; none: 0"
     )
     split: Literal["auto", "random", "stratified", "group", "time"] = Field(
         "auto", description="how rows are shared out; auto: stratified for classes, else random"
@@ -180,8 +182,10 @@ class Recipe(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _none(cls, value: Any) -> Any:
-        return None if isinstance(value, str) and value.lower() in ("none", "off") else value
+    def _none(cls, value: Any, at: ValidationInfo) -> Any:
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "off")):
+            return 0.0 if at.field_name in ("val", "test") else None
+        return value
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -201,7 +205,7 @@ class Recipe(BaseModel):
         """A checked recipe. Raises UserError that names the key, what was got and what is possible."""
         for key in settings:
             if key not in cls.model_fields:
-                raise UserError(f"The recipe has no setting {key!r}.{_nearest(key)}")
+                raise UserError(f"The recipe has no setting {key!r}.{nearest(key)}")
         _check_auto(settings)
         _check_open(settings)
         _check_batch(settings.get("batch_size"))
@@ -277,9 +281,12 @@ def parse_value(text: str) -> Any:
         return text
 
 
-def _nearest(key: str) -> str:
-    if key in ELSEWHERE:
-        return f" Here it is called {ELSEWHERE[key]}."
+def nearest(key: str) -> str:
+    """What a setting that is none may mean, by its name here or elsewhere, slips in either taken for it."""
+    near = get_close_matches(key, [*ELSEWHERE, *Recipe.model_fields], 1, 0.7)
+    if near and near[0] in ELSEWHERE:
+        slip = "" if near[0] == key else f" Did you mean {near[0]!r}?"
+        return f"{slip} Here it is called {ELSEWHERE[near[0]]}."
     return did_you_mean(key, Recipe.model_fields) + " `steepest settings` lists them all."
 
 

@@ -57,6 +57,7 @@ def test_a_schedule_object_brings_its_rate():
         ({"sgd": 0.1, "adamw": {}}, "must be a dict of settings or a Rule, got float"),
         ({"admw": {}, "sgd": {}}, "no settings, and is no rule. Did you mean 'adamw'"),
         ({"sgd": {"learning": 0.1}, "adamw": {}}, "'learning', which is no setting"),
+        ({"sgd": {"lerning_rate": 0.1}, "adamw": {}}, "Here it is called lr"),
         ({"sgd": {"seed": 1}, "adamw": {}}, "seed is the same for all"),
         ({"sgd": {"budget": "9 steps"}, "adamw": {}}, "budget is the same for all"),
         ({"sgd": {"val": 0.3}, "adamw": {}}, "val is the same for all"),

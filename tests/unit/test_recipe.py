@@ -42,6 +42,9 @@ def test_files_are_named_from_the_recipes_folder(tmp_path, monkeypatch):
     [
         ({"paitence": 3}, "Did you mean 'patience'"),
         ({"learning_rate": 3}, "Here it is called lr"),
+        ({"lerning_rate": 3}, "Did you mean 'learning_rate'. Here it is called lr"),
+        ({"optimiser": "sgd"}, "Did you mean 'optimizer'. Here it is called rule"),
+        ({"bach_size": 8}, "Did you mean 'batch_size'"),
         ({"epochs": 3}, 'budget="20 epochs"'),
         ({"lr": "fast"}, "'lr' cannot be 'fast'"),
         ({"lr": -1.0}, "greater than or equal to 0"),
@@ -91,3 +94,9 @@ def test_command_line_values(text, value):
 
 def test_off_switches_off():
     assert Recipe.of({"data": "digits", "scale": "off", "clip_norm": "none"}).scale is None
+
+
+@pytest.mark.parametrize("off", [None, "none", 0])
+def test_a_part_of_the_rows_that_is_none_has_none(off):
+    recipe = Recipe.of({"data": "digits", "val": off, "test": off})
+    assert (recipe.val, recipe.test) == (0.0, 0.0)

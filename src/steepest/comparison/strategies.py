@@ -10,7 +10,7 @@ from typing import Any
 
 from steepest import rules
 from steepest.errors import UserError, did_you_mean
-from steepest.recipe import Recipe, parse_value
+from steepest.recipe import Recipe, nearest, parse_value
 from steepest.rule import Rule
 from steepest.train.given import Given, separate
 
@@ -166,7 +166,7 @@ def _check_settings(name: str, settings: Mapping[str, Any]) -> None:
                 f"a comparison. Give it beside them: compare(…, {key}=…)."
             )
         if key not in Recipe.model_fields:
-            near = did_you_mean(str(key), Recipe.model_fields)
+            near = nearest(str(key))
             raise UserError(f"The strategy {name!r} has {key!r}, which is no setting.{near}")
 
 

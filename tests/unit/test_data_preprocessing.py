@@ -282,6 +282,16 @@ def test_own_parts():
         split.split(loader, infer.task(loader))
 
 
+def test_a_validation_of_few_rows_is_told():
+    source = sources.read((X, Y))
+    task = infer.task(source)
+    assert "; the validation has 4 rows, by which" in split.split(source, task, val=0.05).why
+    own = sources.read((X[:1], Y[:1]))
+    assert "; the validation has 1 row, by which" in split.split(source, task, val=own).why
+    for val in (0, 0.15):
+        assert "rows, by which" not in split.split(source, task, val=val).why
+
+
 def test_from_a_source_to_batches():
     source, made = fitted("iris")
     update = next(batches(made.examples(source, np.arange(0, 150, 2)), 16, accumulate=2).start())

@@ -13,6 +13,9 @@ from steepest.data.order import generator
 from steepest.data.source import Source
 from steepest.errors import UserError
 
+FEW = 10
+"""Rows of a validation part below which one row more or less decides what counts as better."""
+
 How = Literal["auto", "random", "stratified", "group", "time"]
 
 
@@ -57,7 +60,7 @@ def split(
         _check_sizes(parts, shares, chosen)
     own = [np.arange(part.examples or 0) if isinstance(part, Source) else None for part in (val, test)]
     made = [given if given is not None else part for given, part in zip([None, *own], parts, strict=True)]
-    return Split(*made, how=chosen, why=_why(source, chosen, seed))
+    return Split(*made, how=chosen, why=_why(source, chosen, seed) + _few(len(made[1])))
 
 
 def _how(source: Source, task: Task, how: str) -> str:
@@ -143,3 +146,14 @@ def _why(source: Source, how: str, seed: int) -> str:
         "time": lambda: "by time: the latest rows are the test, those before them the validation",
     }
     return "in its own order" if source.kind == "stream" else words[how]()
+
+
+def _few(rows: int) -> str:
+    """A clause where the validation part is so small that what goes by it goes by chance."""
+    if not 0 < rows < FEW:
+        return ""
+    counted = f"{rows} rows" if rows > 1 else "1 row"
+    return (
+        f"; the validation has {counted}, by which the best weights, decays and stop go: give more rows, "
+        "or a larger val="
+    )

@@ -10,7 +10,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from steepest.data import columns, infer, preprocessing, scaling, sources, split
+from steepest.data import columns, gaps, infer, preprocessing, scaling, sources, split
 from steepest.data.batches import batches, count
 from steepest.data.preprocessing import Preprocessing
 from steepest.data.weights import class_weights
@@ -136,6 +136,27 @@ def test_a_column_that_is_all_missing_and_one_that_is_constant():
     out = made.apply(values)
     assert np.isfinite(out).all()
     assert not out[:, :2].any()
+
+
+def test_gaps_are_counted_and_empty_columns_named():
+    rows = np.arange(N)
+    assert gaps.told(X, rows, "median") == ""
+    values = np.column_stack([holed(), np.full(N, np.nan)])
+    empty = "empty in all training rows, so that nothing is learnt from them: column 3"
+    said = "gaps of the training rows are filled by the median: column 1"
+    assert gaps.told(values, rows, "median") == f"12 {said} (12); {empty}"
+    assert gaps.told(values, rows[:10], "median") == f"2 {said} (2); {empty}"
+    assert gaps.told({"ids": Y, "x": values}, rows, "median").endswith("column 3 of input 1")
+    assert "column 5 (1) and 3 more" in gaps.told(np.where(np.eye(9) > 0, np.nan, 0.0), rows[:9], "mean")
+
+
+def test_an_empty_column_of_a_table_is_named_and_is_no_category():
+    void, some = pl.Series([None] * N, dtype=pl.String), pl.Series([None] + [1.0] * (N - 1))
+    frame = table().with_columns(void=void, gone=pl.lit(None, pl.Float64), some=some)
+    said = gaps.told(frame, np.arange(N), "mean")
+    assert said.startswith("1 gap of the training rows is filled by the mean: some (1); empty")
+    assert said.endswith(": void, gone")
+    assert "void" not in " ".join(fitted(frame, "y")[1].sentences())
 
 
 @pytest.mark.parametrize("inputs", [{"ids": Y, "x": X}, (Y, X)])

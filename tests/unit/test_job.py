@@ -91,3 +91,10 @@ def test_the_size_of_a_batch_is_that_of_the_loader(settings: dict[str, Any]) -> 
 def test_a_size_that_is_left_open_stays_so_in_what_repeats_the_run() -> None:
     job = built(DataLoader(Examples(), 16), val=0, test=0, batch_size="auto")
     assert (job.recipe.batch_size, job.asked.batch_size) == (16, "auto")
+
+
+def test_columns_that_are_empty_are_told_before_training() -> None:
+    holed = np.column_stack([X, np.full(len(X), np.nan)])
+    (found,) = [one for one in built((holed, Y)).evidence if one.choice == "impute"]
+    assert found.why == "empty in all training rows, so that nothing is learnt from them: column 4"
+    assert "impute" not in [one.choice for one in built((X, Y)).evidence]

@@ -153,7 +153,7 @@ def _sentences(form: Scaling | Columns | None) -> list[str]:
     if not isinstance(form, Columns):
         return []
     parts = [f"{len(form.numbers)} columns of numbers"] if form.numbers else []
-    parts += [f"{name} in {len(values)} categories" for name, values in form.categories.items()]
+    parts += [f"{name} in {len(values)} categories" for name, values in form.categories.items() if values]
     lines = [f"Learns from {', '.join(parts)}."]
     if form.left_out:
         lines.append(f"Left out, as nearly every row has another text there: {', '.join(form.left_out)}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from steepest.data import infer, preprocessing, sources
+from steepest.data import gaps, infer, preprocessing, sources
 from steepest.data.infer import Task
 from steepest.data.preprocessing import Preprocessing
 from steepest.data.source import Source
@@ -63,7 +63,11 @@ def prepare(recipe: Recipe, given: Given) -> Prepared:
         **made,
         sizes={name: _size(held[name], rows[name]) for name in held if made[name] is not None},
         weights=_class_weights(recipe, source, task, fitted, parts),
-        evidence=(Evidence("task", task.kind, task.why), Evidence("split", parts.how, parts.why)),
+        evidence=(
+            Evidence("task", task.kind, task.why),
+            Evidence("split", parts.how, parts.why),
+            *_gaps(source, parts, recipe),
+        ),
     )
 
 
@@ -77,6 +81,14 @@ def read(recipe: Recipe, given: Given, name: str) -> Source:
         sample_weight=_sample_weight(recipe, given, name),
         split_by=given.of(recipe, "split_by") if name == "data" else None,
     )
+
+
+def _gaps(source: Source, parts: Split, recipe: Recipe) -> tuple[Evidence, ...]:
+    """What is missing in rows that can be looked at beforehand."""
+    if source.kind in ("dataset", "stream"):
+        return ()
+    found = gaps.told(source.inputs, parts.train, recipe.impute)
+    return (Evidence("impute", recipe.impute, found),) if found else ()
 
 
 def _sample_weight(recipe: Recipe, given: Given, name: str) -> Any:

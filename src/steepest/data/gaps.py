@@ -1,0 +1,55 @@
+"""Gaps: missing values of the training part, counted by column, before they are filled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+
+from steepest.data.columns import is_text, number_matrix
+from steepest.data.scaling import Impute
+from steepest.data.tree import Tree, leaves
+
+NAMED = 6
+"""Most columns that are named one by one."""
+
+
+def told(inputs: Tree, train: np.ndarray, impute: Impute) -> str:
+    """What is filled and what is empty among these rows, as a sentence; nothing where there are no gaps."""
+    holes = dict(_of_frame(inputs[train]) if isinstance(inputs, pl.DataFrame) else _of_arrays(inputs, train))
+    filled = {name: gaps for name, gaps in holes.items() if gaps < len(train)}
+    empty = [name for name in holes if name not in filled]
+    parts = []
+    if filled:
+        where, total = _listed([f"{name} ({gaps})" for name, gaps in filled.items()]), sum(filled.values())
+        are = ("gap", "is") if total == 1 else ("gaps", "are")
+        parts.append(f"{total} {are[0]} of the training rows {are[1]} filled by the {impute}: {where}")
+    if empty:
+        parts.append(f"empty in all training rows, so that nothing is learnt from them: {_listed(empty)}")
+    return "; ".join(parts)
+
+
+def _of_frame(frame: pl.DataFrame) -> Iterator[tuple[str, int]]:
+    """Columns with gaps; of text only empty ones, as a missing category is one like any other."""
+    for name, kind in frame.schema.items():
+        if is_text(kind):
+            gaps = len(frame) if frame[name].null_count() == len(frame) else 0
+        else:
+            gaps = int(np.isnan(number_matrix(frame, (name,))).sum())
+        if gaps:
+            yield name, gaps
+
+
+def _of_arrays(inputs: Tree, train: np.ndarray) -> Iterator[tuple[str, int]]:
+    """Columns of matrices with gaps; those of pictures and series are refused where they are scaled."""
+    every = list(leaves(inputs))
+    for number, values in enumerate(every):
+        if values.ndim == 2 and values.dtype.kind == "f":
+            counts, of = np.isnan(values[train]).sum(axis=0), f" of input {number}" if len(every) > 1 else ""
+            yield from ((f"column {at}{of}", int(counts[at])) for at in np.flatnonzero(counts))
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

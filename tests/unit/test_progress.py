@@ -3,10 +3,12 @@
 import io
 import os
 import re
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from steepest.evidence import Evidence
 from steepest.train import progress
 from steepest.train.progress import PERIOD, LiveTable, PlainLines
 
@@ -46,6 +48,17 @@ def test_elsewhere_it_is_one_line_an_evaluation() -> None:
     shown.close("finished")
     assert written(console) == "step 500/1000  epoch 2  3.1s  train/loss 0.5123  lr 0.001  improved\n"
     assert written(console).isascii()
+
+
+@pytest.mark.parametrize("kind", [PlainLines, LiveTable])
+def test_what_was_doubted_is_said_again_at_the_end(kind: Any) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    shown = kind(None, console)
+    shown.decided(Evidence("sanity", "doubtful", "no gradient reaches l.weight"))
+    shown.decided(Evidence("lr", 0.1, "beat 1e-3"))
+    shown.close("finished")
+    first, _, last = written(console).splitlines()
+    assert first == last == "sanity doubtful — no gradient reaches l.weight"
 
 
 def test_markup_in_a_name_stays_text() -> None:

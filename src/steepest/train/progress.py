@@ -64,6 +64,7 @@ class PlainLines:
         self.total = total
         self._console = console
         self._event = ""
+        self._doubts: list[Evidence] = []
 
     def config(self, settings: Mapping[str, Any]) -> None:
         """Nothing: lines are for evaluations."""
@@ -74,6 +75,7 @@ class PlainLines:
 
     def decided(self, evidence: Evidence) -> None:
         """lr 3.1e-3 — beat 1e-3 by .021±.004 (z=4.9, n=1024); edge .031"""
+        self._doubts += _doubt(evidence)
         _say(self._console, evidence)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -88,7 +90,9 @@ class PlainLines:
         """Nothing: a log is not an animation."""
 
     def close(self, status: str) -> None:
-        """Nothing: every line is written already."""
+        """Doubts once more: the end is what is read."""
+        for one in self._doubts:
+            _say(self._console, one)
 
 
 class LiveTable:
@@ -105,6 +109,7 @@ class LiveTable:
         self._now = (0.0, 0, "")
         self._event = ""
         self._rows: deque[tuple[int, dict[str, float], str]] = deque(maxlen=ROWS)
+        self._doubts: list[Evidence] = []
         self._live = Live(console=console, auto_refresh=False, get_renderable=self._whole)
 
     def config(self, settings: Mapping[str, Any]) -> None:
@@ -116,6 +121,7 @@ class LiveTable:
 
     def decided(self, evidence: Evidence) -> None:
         """The same line as elsewhere, above the table, where it stays."""
+        self._doubts += _doubt(evidence)
         _say(self._console, evidence)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -136,14 +142,15 @@ class LiveTable:
         self._live.refresh()
 
     def close(self, status: str) -> None:
-        """Show the last rows and leave them standing."""
-        if not self._begun:
-            return
-        now, step, loss = self._now
-        if self._rows and self._rows[-1][0] > step:
-            step, row, _ = self._rows[-1]
-            self._now = (now, step, _number(row["train/loss"]) if "train/loss" in row else loss)
-        self._live.stop()
+        """Show the last rows and leave them standing, with doubts below: the end is what is read."""
+        if self._begun:
+            now, step, loss = self._now
+            if self._rows and self._rows[-1][0] > step:
+                step, row, _ = self._rows[-1]
+                self._now = (now, step, _number(row["train/loss"]) if "train/loss" in row else loss)
+            self._live.stop()
+        for one in self._doubts:
+            _say(self._console, one)
 
     def _whole(self) -> RenderableType:
         return Group(self._table(), self._bar()) if self._rows else self._bar()
@@ -181,6 +188,11 @@ class LiveTable:
             [f"{_clock_face((self.total - step) / speed)} left"] if self.total and self.total > step else []
         )
         return [f"{speed:.3g} steps/s", *left]
+
+
+def _doubt(evidence: Evidence) -> list[Evidence]:
+    """What the look before training found amiss."""
+    return [evidence] if (evidence.choice, evidence.decided) == ("sanity", "doubtful") else []
 
 
 def _say(console: Console, evidence: Evidence) -> None:

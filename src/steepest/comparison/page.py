@@ -158,7 +158,8 @@ def _pictures(verdict: Verdict, results: Sequence[Result], axis: str) -> Markup:
 
 def _rates(evidence: Sequence[Evidence]) -> Markup:
     if not evidence:
-        return element("p", "Every strategy was given its rate; none was measured.", class_="lead")
+        said = "No rate was measured beforehand: strategies were given theirs, or measure it in each run."
+        return element("p", said, class_="lead")
     return choices.section([asdict(one) for one in evidence])
 
 

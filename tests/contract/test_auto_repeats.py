@@ -99,7 +99,7 @@ def only(way: str, patch: pytest.MonkeyPatch) -> None:
     """Let every run be worse than what it may go back to, and this be the only way."""
     from steepest.choose import insurance
 
-    patch.setattr(insurance, "REGRET", -math.inf)
+    patch.setattr(insurance, "REGRET", dict.fromkeys(insurance.REGRET, -math.inf))
     other = {"_to_default", "_to_lower"} - {way}
     patch.setattr(insurance, other.pop(), lambda *given: None)
 

@@ -64,7 +64,7 @@ def _told_afterwards(run: st.Run) -> None:
     names: dict[str, Any] = {"__name__": "program"}
     exec(run.code(), names)
     assert names["LR"] == run.chosen["lr"]
-    (decided,) = [one.decided for one in run.evidence if one.choice == "horizon"]
+    *_, decided = [one.decided for one in run.evidence if one.choice == "horizon"]
     assert names["STEPS"] == decided
     assert names["PATIENCE"] == run.chosen["patience"]
     assert "falls" in run.code(), "the machine may lower the rate"

@@ -36,8 +36,8 @@ def test_more_budget_asks_for_no_way_back_that_is_gone(monkeypatch: pytest.Monke
     """The states of all arms went when the run had been looked at; what it has trained must not go too."""
     run = fit(lr="auto", **LINE)
     assert told(run, "insurance").decided == "kept"
-    assert told(run, "insurance").why.endswith("; 2 standard errors are the limit")
-    monkeypatch.setattr(insurance, "REGRET", -np.inf)
+    assert told(run, "insurance").why.endswith(": ahead; 2 standard errors are the limit")
+    monkeypatch.setattr(insurance, "REGRET", dict.fromkeys(insurance.REGRET, -np.inf))
     before = run.steps
     assert st.resume(run.folder, budget="+6000 steps", data=(X, z)).steps == before + 6000
     assert checkpoint.steps(run.folder / "checkpoints")
@@ -182,7 +182,7 @@ class Heard:
 
 
 def test_a_logger_takes_a_run_that_goes_back_for_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(insurance, "REGRET", -np.inf)
+    monkeypatch.setattr(insurance, "REGRET", dict.fromkeys(insurance.REGRET, -np.inf))
     heard = Heard()
     run = fit(lr="auto", log=[heard], **LINE)
     assert told(run, "insurance").decided != "kept"

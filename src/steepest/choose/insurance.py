@@ -1,7 +1,7 @@
 """Insurance: a chosen run is held once against the default arm, and against its own beginning.
 
-Worse than it was when the search ended, its rate is too high: it begins there again at the next lower one.
-Worse than the default arm was when that was stopped, the default goes on in its place.
+Come no further than when the search ended, its rate is too high: it begins there again at the next lower one.
+Come no further than the default arm had when that was stopped, the default goes on in its place.
 """
 
 from __future__ import annotations
@@ -106,23 +106,29 @@ def _decayed(job: Job, settings: dict[str, Any], total: int) -> dict[str, Any]:
 
 
 def regret(job: Job, insurance: Insurance, shown: Shown) -> tuple[Chosen | None, Evidence]:
-    """The best place that the run is worse than by now, for it to go back to; None: it has come further.
+    """The best place that the run has come no further than, to go back to; None: it is past all of them.
 
     shown  what puts the weights to ship into the network, as those of the arms were"""
+    averages = job.recipe.average is not None or rule_of(job.recipe, job.given).evaluates()
+    limit = REGRET["average" if averages else "weights"]
     now = losses(job, held_out(job, **insurance.held), shown)
     behind = [_behind(now, way.scores) for way in insurance.ways]
-    place = next((place for place, z in enumerate(behind) if z > REGRET), 0)
-    way, worse = insurance.ways[place].chosen, behind[place] > REGRET
-    far = f"{behind[place]:.2g} standard errors behind" if behind[place] > 0 else "not behind"
-    where = f"{far} update {way.step}, where {way.name} would begin"
-    why = f"held-out loss {fmean(now):.4g} at update {insurance.at}, {where}"
-    decided, lost = (way.name, insurance.lost) if worse else ("kept", 0)
-    told = Evidence("insurance", decided, f"{why}; {REGRET:g} standard errors are the limit", gradients=lost)
-    return way if worse else None, told
+    place = next((place for place, z in enumerate(behind) if z > limit), 0)
+    way, worse = insurance.ways[place], behind[place] > limit
+    why = f"held-out loss {fmean(now):.4g} at update {insurance.at}, {fmean(way.scores):.4g} at update "
+    why += f"{way.chosen.step}, where {way.chosen.name} would begin: {_far(behind[place], limit)}"
+    if not worse:
+        return None, Evidence("insurance", "kept", why)
+    return way.chosen, Evidence("insurance", way.chosen.name, why, gradients=insurance.lost)
 
 
 def _behind(now: Sequence[float], before: Sequence[float]) -> float:
     return next(one.z for one in rungs.standings({0: now, 1: before}) if one.arm == 0)
+
+
+def _far(behind: float, limit: float) -> str:
+    far = f"{behind:.2g} standard errors behind" if behind > 0 else "ahead"
+    return f"{far}; {limit:g} standard errors are the limit" if limit else far
 
 
 def cancel(place: Path) -> None:

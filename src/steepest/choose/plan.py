@@ -15,6 +15,7 @@ from steepest.choose.constants import (
     KEPT,
     LARGEST_SHARE,
     LONGER,
+    LONGEST,
     RUNGS,
     SANITY_SHARE,
     SCORES_SHARE,
@@ -64,7 +65,7 @@ def plan(
     beside gradient evaluations that come out of that share too: what was spent, the run's own evaluations
     score  gradient evaluations that one score costs at least;   renewal  what it costs beside its examples
     rules  how many race: the rates of one alone race for longer, where that leaves room to look around"""
-    part = most / LARGEST_SHARE
+    part = most / LARGEST_SHARE * min(1.0, LONGEST / max(updates, 1))
     ramp = max(round(part * EDGE_SHARE * updates), FEWEST_STEPS)
     scores = part * SCORES_SHARE * updates
     left = (most - part * SANITY_SHARE) * updates - ramps * ramp * (1 + FORWARD) - beside

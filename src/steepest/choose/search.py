@@ -224,7 +224,7 @@ def _raced(search: Search, drawn: Plan, first: list[Arm]) -> Chosen:
     if not ranked[0].loss < race.start():
         return _hopeless(search, drawn, control)
     index = rungs.winner(race.arms, ranked, 0, race.start())
-    if len(drawn.rungs) == 1:
+    if len(race.losses) == 1:  # of a small budget, or of one whose clock cut the race short
         index = rungs.lower(race.arms, ranked, index)
     arm = settled(search, race, ranked, index)
     return finished(search, arm, race.fewer(index, drawn.updates), race, index)

@@ -2,6 +2,7 @@
 
 end        the final metric, median over seeds
 ratio      geometric mean over pairs of the same workload and seed; 95 %, seeds resampled within workloads
+on test    the same ratio of the metric on the test set, which no choice has seen
 ends below pairs, and workloads by their medians
 searched   the share of its budget that a call of fit did not train the run with: search and evaluations
 reached    the pairs in which a method comes to where the other one ends, and at which part of its budget: the
@@ -55,7 +56,8 @@ def _ends(held: dict[str, Ends], names: Sequence[str]) -> str:
 
 
 def _beside(held: dict[str, Ends], against: str) -> str:
-    rows = [["method", f"ratio to {against}", "worst", "ends below", "of workloads", "reached", "at"]]
+    columns = ("worst", "on test", "ends below", "of workloads", "reached", "at")
+    rows = [["method", f"ratio to {against}", *columns]]
     rows += [[method, *_line(runs, held[against])] for method, runs in held.items() if method != against]
     return aligned(rows)
 
@@ -86,15 +88,14 @@ def _line(ours: Ends, theirs: Ends) -> list[str]:
     shared = sorted(ours.keys() & theirs.keys())
     if not shared:
         return ["no pair"]
-    ratios: dict[str, list[float]] = defaultdict(list)
-    for cell in shared:
-        ratios[cell[0]].append(_ratio(ours[cell], theirs[cell]))
+    ratios, tested = (_ratios(ours, theirs, metric) for metric in ("final", "test"))
     middle = {name: float(np.median(found)) for name, found in ratios.items()}
     worst = max(middle, key=lambda name: middle[name])
     parts = [_part(ours[cell], theirs[cell]) for cell in shared]
     return [
         _mean([np.log(found) for found in ratios.values()]),
         f"{middle[worst]:.3f} {worst}",
+        _mean([np.log(found) for found in tested.values()]),
         _share([one < 1 for found in ratios.values() for one in found]),
         _share([one < 1 for one in middle.values()]),
         _share([part <= 1 for part in parts]),
@@ -118,11 +119,19 @@ def _mean(strata: Sequence[np.ndarray]) -> str:
     return f"{math.exp(mean(strata)):.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _ratio(ours: Record, theirs: Record) -> float:
-    """Of the ends, within 1/CAP and CAP."""
+def _ratios(ours: Ends, theirs: Ends, metric: str) -> dict[str, list[float]]:
+    """Of one metric at the end of the pairs, by workload."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for cell in sorted(ours.keys() & theirs.keys()):
+        found[cell[0]].append(_ratio(ours[cell], theirs[cell], metric))
+    return found
+
+
+def _ratio(ours: Record, theirs: Record, metric: str) -> float:
+    """Within 1/CAP and CAP."""
     if ours["diverged"] or theirs["diverged"]:
         return 1.0 if ours["diverged"] == theirs["diverged"] else CAP ** (1 if ours["diverged"] else -1)
-    return min(max(final(ours) / final(theirs), 1 / CAP), CAP)
+    return min(max(ours[metric] / theirs[metric], 1 / CAP), CAP)
 
 
 def _part(ours: Record, theirs: Record) -> float:

@@ -59,7 +59,8 @@ def made_run(method: str, name: str, seed: int, values: list[float], **more: Any
     curve = [[10 * i, float(i), value] for i, value in enumerate(values, start=1)]
     record = Wanted("methods", name, method, seed, 1.5).record()
     spent = {"budget": 10 * len(values), "evaluations": 10 * len(values), "seconds": float(len(values))}
-    return record | spent | {"curve": curve, "final": values[-1], "diverged": False} | more
+    ends = {"final": values[-1], "test": values[-1] ** 2, "diverged": False}
+    return record | spent | {"curve": curve} | ends | more
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ledger.append("methods", made_run("quick", name, seed, [2.0, 1.0, 0.5, 0.5, 0.5]), tmp_path)
         for seed in range(2):
             ledger.append("methods", made_run("slow", name, seed, [4.0, 3.0, 2.0, 1.0, 0.9]), tmp_path)
-        lost = {"diverged": True, "final": None, "budget": 50, "evaluations": 12}
+        lost = {"diverged": True, "final": None, "test": None, "budget": 50, "evaluations": 12}
         ledger.append("methods", made_run("slow", name, 2, [0.5], **lost), tmp_path)
     return tmp_path
 
@@ -204,6 +205,8 @@ def test_ends_are_held_beside_one_another_without_targets(results: Path) -> None
     row = next(line.split() for line in said.splitlines() if line.startswith("quick "))
     each = math.log(0.5 / 0.9)
     assert float(row[1]) == pytest.approx(math.exp((2 * each - math.log(scores.CAP)) / 3), abs=1e-3)
+    tested = row[next(place for place, word in enumerate(row) if word in NAMES) + 1]
+    assert float(tested) == pytest.approx(math.exp((4 * each - math.log(scores.CAP)) / 3), abs=1e-3)
     assert row[-4:-1] == ["6/6", "2/2", "6/6"]
     reached = 20 + 10 * (1.0 - 0.9) / (1.0 - 0.5)  # on the line from 1 at 20 to 0.5 at 30
     assert float(row[-1]) == pytest.approx((reached * reached * 10) ** (1 / 3) / 50, abs=2e-3)

@@ -46,15 +46,21 @@ LOOKS = 0.03
 RATE: Config = {"rule": "adamw", "lr": "auto", "schedule": "linear", "weight_decay": 0.0}
 """The rate alone. Without decay, so that it does not matter which weights would be spared from it."""
 
+UNSAID: Config = {}
+"""`fit` where nothing is said: rule, rate, schedule and decay are measured; the batch is a loader's."""
+
+FIXED: Config = {"lr": None}
+"""`fit` where nothing is measured: AdamW at its default rate, lowered at plateaus."""
+
 SEARCHED: Config = dict.fromkeys(("rule", "lr", "schedule", "weight_decay"), "auto")
 """What Optuna draws: all that trials can tell about."""
 
 SHARES = {"optuna": 0.5, "optuna fifth": 0.2}
 """Shares of the budget that its trials take; the rest trains anew under the best of them."""
 
-ASIDE = ("auto rate", *SHARES)
-"""Methods that are run when they are named: one is for the grid of rates, the others for budgets of several
-standard lengths."""
+ASIDE = ("auto rate", "fit", "fit fixed", *SHARES)
+"""Methods that are run when they are named: one is for the grid of rates, two for `fit` where nothing
+is said, the others for budgets of several standard lengths."""
 
 
 class Batches:
@@ -156,9 +162,9 @@ def affordable(task: Task, budget: int) -> int:
     return max(int(LOOKS * budget / look(task)), 1)
 
 
-def auto(task: Task, budget: int, seed: int, watch: Watch) -> Config:
-    """Everything measured, within the budget; the weights of the best evaluation."""
-    return fitted(task, budget, watch, AUTO, looks=affordable(task, budget))
+def with_fit(settings: Mapping[str, Any], task: Task, budget: int, seed: int, watch: Watch) -> Config:
+    """`fit` with nothing said but these settings; the weights of the best evaluation."""
+    return fitted(task, budget, watch, settings, looks=affordable(task, budget))
 
 
 def auto_rate(task: Task, budget: int, seed: int, watch: Watch) -> Config:
@@ -180,7 +186,9 @@ def by_optuna(share: float, task: Task, budget: int, seed: int, watch: Watch) ->
 
 METHODS: dict[str, Method] = {
     **OPPONENTS,
-    "auto": auto,
+    "auto": partial(with_fit, AUTO),
+    "fit": partial(with_fit, UNSAID),
+    "fit fixed": partial(with_fit, FIXED),
     "auto rate": auto_rate,
     **{name: partial(by_optuna, share) for name, share in SHARES.items()},
 }

@@ -56,10 +56,10 @@ def fit(
         str | None, typer.Option(help="Share or file that is looked at once, at the end.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="linear, mlp, cnn or package.module:function.")] = None,
-    rule: Annotated[str | None, typer.Option(help="Update rule: adamw, sgd, lion, …, or auto.")] = None,
-    lr: Annotated[str | None, typer.Option(help="Learning rate, or auto.")] = None,
-    batch_size: Annotated[str | None, typer.Option(help="Examples of one update, full, or auto.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="plateau, constant, cosine, …, or auto.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Update rule: adamw, sgd, …; left out: measured.")] = None,
+    lr: Annotated[str | None, typer.Option(help="Learning rate; left out: measured; none: default.")] = None,
+    batch_size: Annotated[str | None, typer.Option(help="Examples of an update; left out: measured.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="plateau, cosine, …; left out: chosen.")] = None,
     seed: Annotated[int | None, typer.Option(help="Origin of every random number.")] = None,
     set_: Settings = None,
 ) -> None:
@@ -203,9 +203,10 @@ def rules(name: Annotated[str | None, typer.Argument(help="adamw, cautious+lion,
 @app.command()
 def settings() -> None:
     """List every setting with its default and meaning."""
-    from steepest.recipe import Recipe
+    from steepest.recipe import TUNED, Recipe
 
     print(Recipe.of({"data": "…"}).to_toml(), end="")
+    print(f"\n# {', '.join(TUNED)}: fit measures what is not said, unless a rate is")
 
 
 def main() -> None:

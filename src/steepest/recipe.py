@@ -50,16 +50,10 @@ ELSEWHERE = {
 }
 """What other libraries call a setting → our name of it."""
 
-AUTOMATIC = (
-    "rule",
-    "lr",
-    "batch_size",
-    "schedule",
-    "weight_decay",
-    "stop",
-    "clip_norm",
-    "num_threads",
-)
+TUNED = ("rule", "lr", "batch_size", "schedule", "weight_decay")
+"""Settings that decide most: `fit` measures those that are not said. Batch and decay belong to the rate."""
+
+AUTOMATIC = (*TUNED, "stop", "clip_norm", "num_threads")
 """Settings that may be "auto": measured on the run's own model and data, within its budget."""
 
 STANDS_IN = {"schedule": "linear"}

@@ -199,5 +199,5 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(tmp_path, settings
 
 def test_a_full_batch_beside_batch_norms_says_what_that_means(tmp_path):
     net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
-    run = st.fit("iris", model=net, batch_size="full", budget="3 epochs", out=tmp_path / "run")
+    run = st.fit("iris", model=net, batch_size="full", lr=None, budget="3 epochs", out=tmp_path / "run")
     assert any("full batch" in one.why for one in run.evidence if one.choice == "batch norms")

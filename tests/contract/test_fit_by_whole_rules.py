@@ -18,7 +18,10 @@ CHANCE = 0.1
 
 def fit(out: Path, rule: Any, **settings: Any) -> Any:
     return st.fit(
-        DATA, **{"model": "mlp", "hidden": [32, 16], "budget": "40 steps"} | settings, rule=rule, out=out
+        DATA,
+        **{"model": "mlp", "hidden": [32, 16], "lr": None, "budget": "40 steps"} | settings,
+        rule=rule,
+        out=out,
     )
 
 

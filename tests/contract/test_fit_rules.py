@@ -86,13 +86,13 @@ def test_averages_are_shipped_and_trained_weights_are_kept(rule, tmp_path):
 
 @pytest.mark.parametrize("settings", [{"rule": "schedulefreeadamw"}, {"average": 0.9}], ids=str)
 def test_batch_norms_are_measured_anew_and_this_is_recorded(settings):
-    run = st.fit((X, Y), model=normed(), **QUICK, **settings)
+    run = st.fit((X, Y), model=normed(), lr=None, **QUICK, **settings)
     told = [one for one in run.evidence if one.choice == "batch_norm"]
     assert len(told) == 1
     assert told[0].decided == len(range(0, 168, 16))
     trained = checkpoint.read((run.folder / "best").resolve()).model
     assert not torch.equal(trained["1.running_mean"], run.model[1].running_mean)
-    plain = st.fit((X, Y), model=normed(), **QUICK)
+    plain = st.fit((X, Y), model=normed(), lr=None, **QUICK)
     assert not any(one.choice == "batch_norm" for one in plain.evidence)
 
 

@@ -16,7 +16,7 @@ X = rng.normal(size=(N, 4)).astype(np.float32)
 y = (X[:, 0] > 0).astype(np.int64)
 z = X @ np.arange(4.0)
 PICTURES = rng.random((N, 1, 8, 8)).astype(np.float32)
-QUICK = {"budget": "2 epochs", "hidden": [8], "batch_size": 16}
+QUICK = {"budget": "2 epochs", "hidden": [8], "lr": None, "batch_size": 16}
 
 
 def noise(inputs, generator):
@@ -115,7 +115,7 @@ def test_a_start_from_a_file():
 
 
 def test_pictures_take_the_cnn_and_are_shown_when_wrong():
-    run = st.fit((PICTURES, y), budget="1 epochs", augment="shift")
+    run = st.fit((PICTURES, y), lr=None, budget="1 epochs", augment="shift")
     assert run.recipe.model == "cnn"
     shown = np.load(run.folder / "examples.npz")
     assert shown["pictures"].shape[1:] == (8, 8)

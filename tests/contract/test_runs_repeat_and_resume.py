@@ -17,7 +17,7 @@ from torch import nn
 
 import steepest as st
 
-QUICK = {"hidden": [8], "batch_size": 16}
+QUICK = {"hidden": [8], "lr": None, "batch_size": 16}
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +97,7 @@ main()
 
 def test_a_run_killed_twice_ends_with_the_bits_of_one_that_was_not():
     asked = ["hidden=[16]", "dropout=0.3", "average=0.9", "keep=2", "num_threads=1", "save_every=7 steps"]
-    settings = ["--budget", "40 epochs", *(word for one in asked for word in ("--set", one))]
+    settings = ["--lr", "none", "--budget", "40 epochs", *(word for one in asked for word in ("--set", one))]
     whole = steepest("fit", "wine", "--out", "whole", *settings)
     assert ended(whole)[0] == 0
     killed = steepest(15, "fit", "wine", "--out", "killed", *settings, program=STRUCK)
@@ -108,7 +108,18 @@ def test_a_run_killed_twice_ends_with_the_bits_of_one_that_was_not():
     assert_same(st.Run("whole"), st.Run("killed"))
 
 
-ENDLESS = ("fit", "iris", "--out", "run", "--budget", "100000000 steps", "--set", "patience=1000000")
+ENDLESS = (
+    "fit",
+    "iris",
+    "--lr",
+    "none",
+    "--out",
+    "run",
+    "--budget",
+    "100000000 steps",
+    "--set",
+    "patience=1000000",
+)
 
 
 def _begun(folder):

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import steepest as st
 
 TWO = {"adamw": {"lr": 1e-3}, "sgd": {"lr": 0.1}}
-QUICK = {"budget": "8 steps", "hidden": [8]}
+QUICK = {"budget": "8 steps", "hidden": [8], "lr": None}
 
 
 @pytest.fixture(autouse=True)

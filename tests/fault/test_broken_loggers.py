@@ -14,7 +14,13 @@ from steepest.torch import AdamW, loop
 
 draw = np.random.default_rng(0)
 X, y = draw.normal(size=(96, 6)), draw.integers(0, 2, 96)
-FIT: dict[str, Any] = {"budget": "12 steps", "batch_size": 16, "hidden": [8], "save_every": "1 epoch"}
+FIT: dict[str, Any] = {
+    "budget": "12 steps",
+    "batch_size": 16,
+    "hidden": [8],
+    "lr": None,
+    "save_every": "1 epoch",
+}
 
 
 class Log:

@@ -45,6 +45,7 @@ def fit(out: Path, on_step: Hook | None = None, **settings: Any) -> None:
         batch_size=16,
         hidden=[16],
         dropout=0.1,
+        lr=None,
         save_every="10 steps",
         on_step=on_step,
         **settings,
@@ -159,7 +160,7 @@ class Fills:
     def log(self, metrics, step):
         if step >= 60 and limit:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-settings = dict(rule="lookahead+cautious+lion", budget="200 steps", batch_size=16, hidden=[64],
+settings = dict(rule="lookahead+cautious+lion", lr=None, budget="200 steps", batch_size=16, hidden=[64],
                 evaluate_every="20 steps", save_every="20 steps")
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 try:

@@ -184,6 +184,7 @@ def test_so_it_is_in_fit():
         val=0,
         test=0,
         monitor="train/loss",
+        lr=None,
         budget="12 steps",
         batch_size=16,
     )
@@ -329,6 +330,7 @@ def test_fit_goes_on_in_smaller_parts(tmp_path):
         (X.numpy(), Y.numpy()),
         model=network(Scarce(8, since=8)),
         out=tmp_path / "run",
+        lr=None,
         budget="6 epochs",
         batch_size=16,
     )
@@ -347,7 +349,7 @@ def labelled():
 
 
 def fit(scarce, **settings):
-    return st.fit(labelled(), model=network(scarce), **settings)
+    return st.fit(labelled(), model=network(scarce), **{"lr": None} | settings)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ GARBAGE = bytes(range(128, 256)) * 4
 
 @pytest.fixture
 def run(tmp_path):
-    return st.fit(DATA, out=tmp_path / "run", model="linear", budget="3 epochs").folder
+    return st.fit(DATA, out=tmp_path / "run", model="linear", lr=None, budget="3 epochs").folder
 
 
 def cut(path):
@@ -60,5 +60,13 @@ def test_a_run_that_gave_up_does_not_say_that_it_can_be_resumed(tmp_path):
         return outputs.sum() * float("nan")
 
     with pytest.raises(Exception, match="gave up"):
-        st.fit(DATA, out=tmp_path / "run", model="linear", loss=not_finite, patience=99, budget="99 epochs")
+        st.fit(
+            DATA,
+            out=tmp_path / "run",
+            model="linear",
+            lr=None,
+            loss=not_finite,
+            patience=99,
+            budget="99 epochs",
+        )
     assert "gave up at step" in (tmp_path / "run" / "result.json").read_text()

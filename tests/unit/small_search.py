@@ -17,7 +17,7 @@ SLOW: dict[str, Any] = {"batch_size": 16, "scale": None, "num_threads": 1}
 
 
 def fit(data: Any = (X, z), budget: str = "600 steps", **settings: Any) -> st.Run:
-    return st.fit(data, budget=budget, **SLOW | settings)
+    return st.fit(data, budget=budget, **{"lr": None} | SLOW | settings)
 
 
 def told(run: st.Run, choice: str) -> Evidence:

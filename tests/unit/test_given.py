@@ -39,7 +39,13 @@ class AdamW(Plain):
 
 
 def fit(out: Path, **settings: Any) -> st.Run:
-    usual: dict[str, Any] = {"budget": "10 steps", "hidden": [4], "batch_size": 16, "schedule": "constant"}
+    usual: dict[str, Any] = {
+        "budget": "10 steps",
+        "hidden": [4],
+        "lr": None,
+        "batch_size": 16,
+        "schedule": "constant",
+    }
     return st.fit((X, Y), out=out, **usual | settings)
 
 

@@ -37,7 +37,7 @@ ROWS = {
     "data": (X[:600].astype(np.float32) / 16, Y[:600]),
     "val": (X[600:900].astype(np.float32) / 16, Y[600:900]),
 }
-SMALL: dict[str, Any] = {"model": "mlp", "hidden": [16], "test": 0, "num_threads": 1}
+SMALL: dict[str, Any] = {"model": "mlp", "hidden": [16], "lr": None, "test": 0, "num_threads": 1}
 STEPS = 6
 
 
@@ -116,7 +116,7 @@ def test_on_all_rows_at_once_it_gives_the_same_loss(fitted: Any, settings: dict[
 def test_in_a_process_of_its_own_it_agrees_within_the_spread_of_seeds(fitted: Any, tmp_path: Path) -> None:
     settings = {"budget": "6 epochs", "rule": "lion", "lr": 2e-3, "schedule": "cosine", "clip_norm": 1.0}
     runs = [
-        st.fit(ROWS["data"], val=ROWS["val"], out=tmp_path / f"run{seed}", seed=seed, **SMALL, **settings)
+        st.fit(ROWS["data"], val=ROWS["val"], out=tmp_path / f"run{seed}", seed=seed, **SMALL | settings)
         for seed in range(5)
     ]
     ours = [min(run.history["val/loss"]) for run in runs]
@@ -499,7 +499,7 @@ def test_averages_are_measured_anew_with_all_else_as_in_a_test(tmp_path: Path) -
 
 HALVES = {"left": ROWS["data"][0][:, :32], "right": ROWS["data"][0][:, 32:]}
 SEVERAL = {"by name": (HALVES, Y[:600]), "by place": (tuple(HALVES.values()), Y[:600])}
-WHOLE = {"val": 0.2, "test": 0, "budget": "5 steps", "batch_size": "full"}
+WHOLE = {"val": 0.2, "test": 0, "lr": None, "budget": "5 steps", "batch_size": "full"}
 
 
 @pytest.mark.parametrize("more", [{}, {"average": 0.9}, {"class_weight": "balanced"}], ids=str)

@@ -37,7 +37,9 @@ class Minding(nn.Module):
 def moved(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     """(the run, its network elsewhere; the data)."""
     data = DATA[request.param]
-    run = st.fit(data, model=Minding(), budget="2 steps", test=0, num_threads=1, out=tmp_path / "run")
+    run = st.fit(
+        data, model=Minding(), lr=None, budget="2 steps", test=0, num_threads=1, out=tmp_path / "run"
+    )
     assert run.model.to(ELSEWHERE)
     return run, data
 

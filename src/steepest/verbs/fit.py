@@ -13,6 +13,7 @@ from steepest.run import Run
 from steepest.train import machine
 from steepest.train.given import MARK, separate
 from steepest.verbs.lifecycle import begin
+from steepest.verbs.opening import opened
 
 RUNS = Path("runs")
 CONTENT = {"data", "target", "features", "drop", "sample_weight", "split_by"}
@@ -28,13 +29,15 @@ def fit(data: Any, *, out: str | os.PathLike[str] | None = None, **settings: Any
     out       run folder; default runs/<name>, numbered where that is taken
     settings  every field of `Recipe` (target, budget, model, rule, lr, batch_size, …); where it makes sense
               an object: model=net, loss=function, rule=rules.Lion(lr=1e-4), schedule=Cosine(0.1, 500)
+              Of rule, lr, batch_size, schedule and weight_decay those are measured that are not said. Where a
+              rate is, the others have the defaults of `Recipe`; lr=None is the default of the rule
     metrics   {name: function(outputs, target) → number}, measured beside the usual ones
     log       loggers: objects with log(metrics, step), config(settings), close(status)
     on_step, on_evaluation   functions called with the loop (and the row) after each
 
     Returns the Run. Raises UserError for what cannot be done, before anything is trained."""
     written, given = separate(_settings(data, settings))
-    recipe = Recipe.of(written)
+    recipe = opened(Recipe.of(written), given)
     folder = Folder(out) if out is not None else numbered(name_of(recipe))
     with machine.kept():
         return begin(folder, recipe, given)

@@ -12,16 +12,13 @@ from typing import Any
 from steepest.choose import optuna_search
 from steepest.errors import UserError, did_you_mean
 from steepest.folder import Folder
-from steepest.recipe import AUTOMATIC, Recipe, settings_in
+from steepest.recipe import AUTOMATIC, TUNED, Recipe, settings_in
 from steepest.report import tuning
 from steepest.run import Run
 from steepest.train.given import Given, separate
 from steepest.verbs.fit import name_of
 
 ENGINES = ("steepest", "optuna")
-
-TUNED = ("rule", "lr", "batch_size", "schedule", "weight_decay")
-"""Settings that are measured where nobody has said which: those that decide most."""
 
 
 @dataclass(frozen=True)

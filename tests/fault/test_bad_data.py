@@ -302,3 +302,9 @@ def test_a_damaged_preprocessing_file():
         preprocessing.Preprocessing.from_json('{"format": 2}')
     with pytest.raises(UserError, match="scale must be"):
         preprocessing.fit(sources.read((X, Y)), infer.task(sources.read((X, Y))), np.arange(9), scale="max")
+
+
+def test_a_target_of_pictures_that_is_none_of_theirs():
+    with pytest.raises(UserError, match="its target is 'digit'"):
+        sources.read("digits", target="species")
+    assert sources.read("digits", target="digit").targets == sources.read("digits").targets

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 import steepest as st
 from steepest.choose import constants, pace
 from steepest.choose.arms import Arm
+from steepest.choose.plan import plan
 from steepest.evidence import Evidence
 from steepest.train import checkpoint
 
@@ -231,6 +232,23 @@ def test_a_budget_too_small_says_so_and_takes_the_default() -> None:
     assert "too small to measure it" in told(run, "lr").why
     assert told(run, "schedule").decided == "plateau", "a default rate goes further where it does not fall"
     assert run.steps == constants.SHORT - 1
+
+
+def test_no_part_of_an_instant_is_spent_on_timing() -> None:
+    """Its only update may be one that a kernel was loaded for, but it is the run's."""
+    run = fit((X, y), f"{constants.INSTANT / 2:g}s", hidden=[8], **ALL)
+    assert "too short to measure anything" in told(run, "lr").why
+    assert told(run, "lr").decided == 1e-3
+    assert told(run, "schedule").decided == "plateau"
+    assert not any(one.choice == "horizon" for one in run.evidence)
+    assert run.steps >= 1
+
+
+def test_a_bound_that_nobody_will_wait_for_is_searched_as_a_long_run() -> None:
+    long, endless = (plan(updates, rules=2) for updates in (constants.LONGEST, 100 * constants.LONGEST))
+    assert endless.rungs == long.rungs == (3000, 9000)
+    assert endless.ramp == long.ramp
+    assert endless.scores == pytest.approx(long.scores)
 
 
 def test_a_small_budget_races_rates_of_the_default_rule_without_a_range_test() -> None:

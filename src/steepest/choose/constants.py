@@ -16,6 +16,9 @@ LARGEST_SHARE = 0.25
 """Of the budget, for search and its evaluations together: what `fit` promises. The stages below add up to
 less; a search that a slow clock carries beyond it commits to what leads."""
 
+INSTANT = 1.0
+"""Fewer seconds than this are used up by loading kernels and timing updates, and measure nothing."""
+
 LONGEST = 300_000
 """Updates of a budget that shares are taken of at most: a larger one is a bound, and not what somebody means
 to wait for. Arms race for 9,000 updates then; the longest that were calibrated, for 1,800."""

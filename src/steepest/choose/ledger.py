@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from steepest.choose import pace
+from steepest.choose import constants, pace
 from steepest.choose.journal import Journal
 from steepest.evidence import Evidence
 from steepest.train import budget, growth
@@ -98,6 +98,8 @@ class Search:
         seconds = self.allowed.seconds
         if seconds is None:
             return growth.updates(self.allowed, self.job.source)
+        if seconds < constants.INSTANT:
+            return None
         size = self.job.recipe.batch_size
         return self.journal.once(f"length-{size}", lambda: pace.horizon(self.job, seconds).decided)
 

@@ -302,6 +302,8 @@ def _few(search: Search, updates: int) -> str:
 
 
 def _too_short(search: Search, updates: int | None, fewest: int = constants.SHORT) -> str:
+    if (seconds := search.allowed.seconds) is not None and seconds < constants.INSTANT:
+        return f"a budget of {seconds:g} seconds is too short to measure anything ({constants.INSTANT:g})"
     if updates is None:
         return "the length of an epoch is not known before it has been read"
     if updates < fewest:

@@ -74,8 +74,10 @@ def _loaded(data: Any, roles: Roles) -> tuple[Any, str, Roles]:
     if not isinstance(data, str | Path):
         return data, type(data).__name__, roles
     if str(data) in bundled.TARGETS:
-        usual = (bundled.TARGETS[str(data)],)
-        return bundled.load(str(data)), str(data), replace(roles, target=roles.target or usual)
+        usual, loaded = (bundled.TARGETS[str(data)],), bundled.load(str(data))
+        if isinstance(loaded, tuple) and [*(roles.target or usual)] != [*usual]:
+            raise UserError(f"{str(data)!r} has no columns to choose from: its target is {usual[0]!r}.")
+        return loaded, str(data), replace(roles, target=roles.target or usual)
     path = Path(data).expanduser()
     if not path.suffix and not path.exists():
         raise UserError(

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from steepest.choose import pace
+from steepest.choose import journal, pace
 from steepest.choose.constants import INSTANT, LARGEST_SHARE
 from steepest.choose.insurance import cancel, insured, regret
 from steepest.choose.journal import Journal
@@ -55,7 +55,7 @@ def measured(
 def read(place: Path) -> Chosen | None:
     """What an earlier process has chosen in this folder of a search."""
     path = place / CHOSEN
-    return Chosen.of(json.loads(path.read_bytes())) if path.exists() else None
+    return journal.read(path, lambda held: Chosen.of(json.loads(held))) if path.exists() else None
 
 
 def applied(job: Job, chosen: Chosen, horizon: Evidence | None) -> Job:
@@ -158,4 +158,4 @@ def _note_lost(place: Path, seconds: float) -> None:
 def _seconds(place: Path) -> float:
     """What all measurements of a search took; that of the run's length is not one of them."""
     files = (path for path in place.glob("*.json") if not path.name.startswith(LENGTH))
-    return sum(json.loads(path.read_bytes()).get("seconds", 0.0) for path in files)
+    return sum(journal.read(path, json.loads).get("seconds", 0.0) for path in files)

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from steepest.choose import rungs
+from steepest.choose import journal, rungs
 from steepest.choose.arms import Arm, default
 from steepest.choose.constants import REGRET, STEP, TRIED
 from steepest.choose.decay import weight_decay
@@ -139,4 +139,4 @@ def cancel(place: Path) -> None:
 
 
 def _value(path: Path) -> Any:
-    return json.loads(path.read_bytes())["value"]
+    return journal.read(path, lambda held: json.loads(held)["value"])

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import steepest as st
-from steepest.choose import constants, pace
+from steepest.choose import constants, insurance, pace
 from steepest.choose.arms import Arm
 from steepest.choose.plan import plan
 from steepest.evidence import Evidence
@@ -242,6 +242,49 @@ def test_no_part_of_an_instant_is_spent_on_timing() -> None:
     assert told(run, "schedule").decided == "plateau"
     assert not any(one.choice == "horizon" for one in run.evidence)
     assert run.steps >= 1
+
+
+def test_seconds_that_hold_no_search_are_used_to_their_end() -> None:
+    """Under a level rate the clock ends a run, and no estimate of how many updates fit."""
+    run = fit((X, y), "1.2s", hidden=[8], batch_size=1200, lr="auto", schedule="auto")
+    if told(run, "schedule").decided == "plateau":
+        assert not any(one.choice == "horizon" for one in run.evidence)
+
+
+def test_a_rate_that_no_race_has_chosen_does_not_fall() -> None:
+    """More than 200 updates, but evaluations that take more than a search may."""
+    run = fit((X, y), "300 steps", hidden=[8], batch_size=2, evaluate_every="1 step", **ALL)
+    assert "too few for a race" in told(run, "lr").why
+    assert told(run, "schedule").decided == "plateau"
+
+
+def test_few_rows_seen_again_within_a_race_do_not_choose_a_rate() -> None:
+    run = fit((X[:120], y[:120]), "800 steps", hidden=[8], **ALL)
+    assert "come again within" in told(run, "lr").why
+    assert told(run, "lr").decided == 1e-3
+    whole = fit((X, y), "300 steps", hidden=[8], val=0, **ALL)
+    assert "stand in" in told(whole, "held_out").why, "a race that ends before the first epoch may go by them"
+
+
+def test_an_epoch_whose_length_a_search_finds_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first epoch ends between the rungs, so that snapshots of arms do and do not know how long it is."""
+    rows = [(torch.from_numpy(X[i : i + 16]), torch.from_numpy(z[i : i + 16])) for i in range(0, 304, 16)]
+    net = nn.Sequential(nn.Linear(6, 1), nn.Flatten(0))
+    run = st.fit(Endless(rows), model=net, loss="mse", rule="adamw", budget="400 steps", val=(X, z), test=0)
+    assert run.steps > 200
+    assert " of 0 evaluations" not in told(run, "stop").why
+    monkeypatch.setattr(insurance, "REGRET", dict.fromkeys(insurance.REGRET, -math.inf))
+    assert st.fit(Endless(rows), model=net, loss="mse", budget="400 steps", val=(X, z), test=0).steps > 200
+
+
+class Endless:
+    """Batches of which nobody knows how many there are."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Any:
+        return iter(self.rows)
 
 
 def test_a_bound_that_nobody_will_wait_for_is_searched_as_a_long_run() -> None:

@@ -58,18 +58,34 @@ def test_what_is_said_stays_and_what_it_leaves_nothing_of(said: dict[str, Any], 
     assert left_open(**said) == set(TUNED) - closed
 
 
-@pytest.mark.parametrize(
-    "said", [{"lr": "auto"}, {"stop": "auto"}, {"lr": 0.1, "batch_size": "auto"}], ids=str
-)
+@pytest.mark.parametrize("said", [{"lr": "auto"}, {"lr": 0.1, "batch_size": "auto"}], ids=str)
 def test_what_is_asked_for_in_words_is_all_that_is_measured(said: dict[str, Any]) -> None:
     assert left_open(**said) == {name for name, value in said.items() if value == "auto"}
+
+
+@pytest.mark.parametrize("name", ["stop", "clip_norm", "num_threads"])
+def test_to_ask_for_more_leaves_the_rest_open(name: str) -> None:
+    assert left_open(**{name: "auto"}) == {*TUNED, name}
+
+
+@pytest.mark.parametrize(
+    ("said", "opened_too"),
+    [({"lr": None}, set()), ({"lr": 0.01}, set()), ({"hyper": {"beta1": 0.8}}, set(TUNED) - {"rule"})],
+    ids=str,
+)
+def test_a_recipe_of_a_run_is_closed_by_what_would_have_closed_it(
+    said: dict[str, Any], opened_too: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = st.fit("iris", budget="30 steps", hidden=[4])
+    assert set(st.fit(run.folder / "recipe.toml", **said).recipe.open) == opened_too
 
 
 def test_a_run_with_nothing_said_is_measured_and_its_recipe_repeats_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = st.fit("wine", budget="400 steps", hidden=[8])
+    run = st.fit("breast_cancer", budget="400 steps", hidden=[8])
     assert {one.choice for one in run.evidence} >= set(TUNED)
     assert set(Recipe.read(run.folder / "recipe.toml").open) == set(TUNED)
     again = st.fit(run.folder / "recipe.toml")

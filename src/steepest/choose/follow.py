@@ -143,7 +143,8 @@ def _highest(rule: Rule, updates: int) -> float:
 def _schedule(search: Search, race: Race | None, index: int, updates: int | None) -> dict[str, int] | None:
     if "schedule" not in search.open:
         return None
-    if updates is None or (race is None and "lr" in search.open and updates < constants.SMALL):
+    raced = race is not None and race.losses
+    if updates is None or ("lr" in search.open and not raced):
         few = "the length of the run is not known" if updates is None else _TOO_FEW
         search.tell(unmeasured("schedule", "plateau", few))
         search.settings["schedule"] = "plateau"

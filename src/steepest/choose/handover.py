@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from steepest.choose import journal, pace
-from steepest.choose.constants import INSTANT, LARGEST_SHARE
+from steepest.choose.constants import LARGEST_SHARE
 from steepest.choose.insurance import cancel, insured, regret
 from steepest.choose.journal import Journal
 from steepest.choose.ledger import Chosen, Tell
@@ -112,8 +112,8 @@ def _horizon(job: Job, chosen: Chosen, journal: Journal, spent: float) -> Eviden
         steps = growth.updates(allowed, job.source)
         why = f"{allowed} less {chosen.lost} gradient evaluations that the search took and does not give back"
         return None if steps is None else Evidence("horizon", max(steps - chosen.lost, chosen.step + 1), why)
-    if allowed.seconds < INSTANT and not falls(job.recipe):
-        return None
+    if chosen.arm is None and not falls(job.recipe):
+        return None  # nobody must know it: the clock ends the run
     left = max(allowed.seconds - spent, allowed.seconds / 2)
 
     def steps_left() -> dict[str, Any]:

@@ -44,12 +44,9 @@ class Held:
 
 def held_out(job: Job, allowed: float, scores: int) -> Held:
     """Examples for so many scores that together may cost `allowed` gradient evaluations."""
-    rows = job.prepared.sizes.get("val")
-    if job.prepared.val is None or (rows is not None and rows < FEWEST_ROWS):
-        why = f"the validation part has {rows or 'no'} rows, too few to compare on; "
-        return Held(
-            (), 0, 0.0, why + "losses of training batches, each taken before it is trained on, stand in"
-        )
+    if why := too_few(job):
+        stands_in = "losses of training batches, each taken before it is trained on, stand in"
+        return Held((), 0, 0.0, f"{why}; {stands_in}")
     size = job.size
     wanted = int(min(max(allowed / scores * size / FORWARD, SCORED[0]), SCORED[1]))
     at_once = min(size, max(wanted // 16, 8))  # a loss that gives one number a batch then gives 16
@@ -57,6 +54,14 @@ def held_out(job: Job, allowed: float, scores: int) -> Held:
     taken = tuple(window[0] for window in islice(source.once(), -(-wanted // at_once)))
     examples = sum(count(batch) for batch in taken)
     return Held(taken, examples, examples / job.size * FORWARD + renewal(job))
+
+
+def too_few(job: Job) -> str:
+    """Why arms cannot be compared on the validation part; empty where they can."""
+    rows = job.prepared.sizes.get("val")
+    if job.prepared.val is not None and (rows is None or rows >= FEWEST_ROWS):
+        return ""
+    return f"the validation part has {rows or 'no'} rows, too few to compare on"
 
 
 def least(job: Job) -> float:

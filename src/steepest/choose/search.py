@@ -23,7 +23,7 @@ from steepest.choose.ledger import Chosen, Search, Tell, plain, unmeasured
 from steepest.choose.plan import Plan, plan, sprint
 from steepest.choose.race import Race
 from steepest.choose.sanity import readable_again, sanity
-from steepest.choose.scores import held_out, least, renewal
+from steepest.choose.scores import held_out, least, renewal, too_few
 from steepest.choose.threads import threads
 from steepest.evidence import Evidence
 from steepest.folder import Folder, write_atomic
@@ -129,6 +129,8 @@ def _descent(search: Search) -> Chosen:
     drawn = _drawn(search, updates, first, beside)
     if updates < constants.SMALL and not drawn.rungs:
         return finished(search, _untried(search, _few(search, updates)), updates, None)
+    if drawn.rungs and search.open & RACED and (why := _by_heart(search, drawn)):
+        return finished(search, _untried(search, why), updates, None)
     if not drawn.rungs or not search.open & RACED:
         return _without_race(search, drawn)
     return _raced(search, drawn, first[: drawn.rules])
@@ -145,6 +147,14 @@ def _drawn(search: Search, updates: int, first: list[Arm], beside: float) -> Pla
         return drawn
     small = sprint(updates, search.most, beside, *cost)
     return small if small.rungs else none
+
+
+def _by_heart(search: Search, drawn: Plan) -> str:
+    """Why a race would tell no more than which arm learns its examples by heart first."""
+    why, per_epoch = too_few(search.job), search.job.source.per_epoch
+    if not why or per_epoch is None or drawn.rungs[-1] <= per_epoch:
+        return ""
+    return f"{why}, and training batches, which could stand in, come again within {drawn.rungs[-1]} updates"
 
 
 def _evaluations(job: Job, updates: int) -> float:

@@ -12,6 +12,9 @@ from steepest.evidence import Evidence
 from steepest.train import budget
 from steepest.train.job import Job
 
+USUAL = 6
+"""Evaluations without gain where nobody knows how many there will be: as under a level schedule."""
+
 SMALL = 0.002
 """Largest gain that is asked for, as a share of the loss: early differences are noisier than later ones."""
 
@@ -22,10 +25,12 @@ def stopping(job: Job, race: Race, arm: int, updates: int) -> Evidence:
     min_delta = GAIN·sd(L_now - L_before)/√n, pairs of held-out losses of one arm; at most SMALL·L"""
     every = budget.parse(job.recipe.evaluate_every, "evaluate_every").steps(job.source.per_epoch)
     planned = updates // every if every else 0
-    patience = job.asked.patience or max(PATIENCE, math.ceil(PATIENT * planned))
+    usual = max(PATIENCE, math.ceil(PATIENT * planned)) if planned else USUAL
+    patience = job.asked.patience or usual
     gain, why = _gain(job, race, arm)
     least = f"a gain of {gain:.2g}" if gain else "any gain"
-    why = f"{patience} of {planned} evaluations without {least} lower the rate; {why}"
+    of = f" of {planned}" if planned else ""
+    why = f"{patience}{of} evaluations without {least} lower the rate; {why}"
     return Evidence("stop", {"patience": patience, "min_delta": gain}, why)
 
 

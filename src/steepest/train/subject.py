@@ -142,9 +142,10 @@ class Subject:
                 weight.copy_(averages[name])
 
     def _same_data(self, before: Mapping[str, Any]) -> None:
-        changed = [
-            f"{k} was {v} and is {self.data.get(k)}" for k, v in before.items() if v != self.data.get(k)
-        ]
+        # What is None is not known: the length of an epoch before the first has ended.
+        now = {key: self.data.get(key) for key in before}
+        known = [key for key, value in before.items() if None not in (value, now[key])]
+        changed = [f"{key} was {before[key]} and is {now[key]}" for key in known if before[key] != now[key]]
         if changed:
             raise UserError(
                 "This folder holds a run over other data: " + "; ".join(changed) + ". "

@@ -181,6 +181,7 @@ def _of_run(run: Run) -> dict[str, Any]:
     """Its settings, with what was chosen in it in the place of what had been left open."""
     left, chosen = run.recipe.open, run.chosen
     names = {*left, "hyper"} if "rule" in left else set(left)
+    names |= {"average", "stop", "patience", "min_delta"} if {"schedule", "stop"} & names else set[str]()
     return run.recipe.provisional().model_dump() | {key: chosen[key] for key in names & chosen.keys()}
 
 

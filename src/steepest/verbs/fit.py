@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from steepest.folder import Folder
-from steepest.recipe import Recipe, settings_in
+from steepest.recipe import TUNED, Recipe, settings_in
+from steepest.rule import Rule
 from steepest.run import Run
 from steepest.train import machine
 from steepest.train.given import MARK, separate
@@ -47,8 +48,18 @@ def _settings(data: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as given, over those of a recipe file where `data` is one."""
     if isinstance(data, str | Path) and Path(data).suffix == ".toml":
         anew = {"data_fingerprint": None} if settings.keys() & CONTENT else {}
-        return settings_in(Path(data)) | anew | dict(settings)
+        return _held(Path(data), settings) | anew | dict(settings)
     return {"data": data} | dict(settings)
+
+
+def _held(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe file says; of one that a run wrote, without the "auto" that these settings close."""
+    held = settings_in(path)
+    if held.get("data_fingerprint", "none") == "none":  # written by hand: it means what it says
+        return held
+    rate = "lr" in settings or isinstance(settings.get("rule"), Rule) or callable(settings.get("schedule"))
+    closed = TUNED if rate else ("rule",) if "hyper" in settings else ()
+    return {key: value for key, value in held.items() if key not in closed or value != "auto"}
 
 
 def name_of(recipe: Recipe) -> str:

@@ -6,15 +6,15 @@ from steepest.recipe import TUNED, Recipe
 from steepest.train.given import Given
 from steepest.train.settled import rule_of
 
-OF_STOPPING = {"stop", "patience", "min_delta", "decay_factor", "max_decays", "raise_after"}
+OF_STOPPING = {"patience", "min_delta", "decay_factor", "max_decays", "raise_after"}
 """Settings of the machine that lowers a level rate at plateaus: whoever gives one wants that schedule."""
 
 
 def opened(recipe: Recipe, given: Given) -> Recipe:
     """The recipe with "auto" for what decides most and was not said.
 
-    As it is where a rate was said, to which the others belong, and where it says itself what is "auto"."""
-    if recipe.open or _rate_is_said(recipe, given):
+    As it is where a rate was said, to which the others belong, and where one of these is "auto" already."""
+    if set(TUNED) & set(recipe.open) or _rate_is_said(recipe, given):
         return recipe
     said = recipe.model_fields_set
     names = [name for name in TUNED if name not in said | _ruled_out(recipe, given)]

@@ -145,6 +145,16 @@ def test_equal_gradients_give_a_rule_of_two_passes_half_the_steps():
     assert {one.spent["gradients"] for one in found.results} == {12}
 
 
+def test_what_a_measured_schedule_brought_along_is_compared_under_too():
+    """The average, and the machine that lowers the rate."""
+    run = st.fit("breast_cancer", budget="300 steps", hidden=[8], out="mine")
+    found = st.compare(run, {"adam": {"rule": "adam", "lr": 0.01}}, seeds=1, out="beside")
+    own = found.run("adam", 0).recipe
+    taken = ("average", "stop", "patience", "min_delta")
+    assert [getattr(own, name) for name in taken] == [run.chosen[name] for name in taken]
+    assert own.schedule == run.chosen["schedule"] == "linear"
+
+
 def test_equal_time_ends_every_run_by_the_clock():
     found = st.compare("iris", TWO, seeds=1, **QUICK | {"budget": "0.3s", "patience": 10**6})
     assert all(one.spent["seconds"] < 30 for one in found.results)  # without the clock they would not end

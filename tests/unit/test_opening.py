@@ -71,7 +71,7 @@ def test_to_ask_for_more_leaves_the_rest_open(name: str) -> None:
 @pytest.mark.parametrize(
     ("said", "opened_too"),
     [({"lr": None}, set()), ({"lr": 0.01}, set()), ({"hyper": {"beta1": 0.8}}, set(TUNED) - {"rule"})],
-    ids=str,
+    ids=["lr=None", "lr=0.01", "hyper"],
 )
 def test_a_recipe_of_a_run_is_closed_by_what_would_have_closed_it(
     said: dict[str, Any], opened_too: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

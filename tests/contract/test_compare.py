@@ -148,7 +148,8 @@ def test_equal_gradients_give_a_rule_of_two_passes_half_the_steps():
 def test_what_a_measured_schedule_brought_along_is_compared_under_too():
     """The average, and the machine that lowers the rate."""
     run = st.fit("breast_cancer", budget="300 steps", hidden=[8], out="mine")
-    found = st.compare(run, {"adam": {"rule": "adam", "lr": 0.01}}, seeds=1, out="beside")
+    rivals = {"adam": {"rule": "adam", "lr": 0.01}, "sgd": {"rule": "sgd", "lr": 0.1}}
+    found = st.compare(run, rivals, seeds=1, out="beside")
     own = found.run("adam", 0).recipe
     taken = ("average", "stop", "patience", "min_delta")
     assert [getattr(own, name) for name in taken] == [run.chosen[name] for name in taken]

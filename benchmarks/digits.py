@@ -1,6 +1,7 @@
 """`steepest fit digits` with default settings, and training alone against a bare torch loop.
 
-1. The whole command in a fresh process, one run a seed: test accuracy and seconds, medians.
+1. The whole command in a fresh process, one run a seed: test accuracy and seconds, medians; with nothing
+   said, which measures rule, rate, batch and decay, and in turn with `--lr none`, which measures nothing.
 2. The same network, data, batch size, rule and epochs: the loop and AdamW of steepest, against a bare loop
    with torch.optim.AdamW and a shuffled DataLoader, in turn; median of the paired time ratios. Small
    networks show what a loop costs, the CNN what remains of it where the network itself takes the time.
@@ -29,14 +30,15 @@ from steepest.torch import AdamW, loop
 
 COMMAND = Path(sys.executable).with_name("steepest")
 BATCH = 64
+UNMEASURED = ("--lr", "none")
+"""Options under which nothing is measured."""
 
 
-def whole_command(seed: int, out: Path) -> tuple[float, float]:
-    """(test accuracy, seconds of wall time) of one run with default settings."""
+def whole_command(seed: int, said: tuple[str, ...], out: Path) -> tuple[float, float]:
+    """(test accuracy, seconds of wall time) of one run with nothing said but this."""
+    command = [COMMAND, "fit", "digits", *said, "--seed", str(seed), "--out", out]
     began = time.perf_counter()
-    subprocess.run(
-        [COMMAND, "fit", "digits", "--seed", str(seed), "--out", out], check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - began
     return json.loads((out / "result.json").read_text())["metrics"]["test/accuracy"], seconds
 
@@ -87,13 +89,24 @@ def ours(preset: str, pictures: torch.Tensor, labels: torch.Tensor, epochs: int)
 def measure_command(seeds: int) -> None:
     """Part 1."""
     with tempfile.TemporaryDirectory() as folder:
-        runs = [whole_command(seed, Path(folder, str(seed))) for seed in range(seeds)]
+        runs = {
+            (said, seed): whole_command(seed, said, Path(folder, f"{seed}{''.join(said)}"))
+            for seed in range(seeds)
+            for said in ((), UNMEASURED)
+        }
+    for said in ((), UNMEASURED):
+        note_command(said, [runs[said, seed] for seed in range(seeds)])
+
+
+def note_command(said: tuple[str, ...], runs: list[tuple[float, float]]) -> None:
+    """A line of what runs came to, one of each seed."""
     accuracies, seconds = map(list, zip(*runs, strict=True))
     medians = {
         "median_accuracy": statistics.median(accuracies),
         "median_seconds": statistics.median(seconds),
     }
-    write("digits", case="command", n=seeds, **medians, accuracies=accuracies, seconds=seconds)
+    case = " ".join(("command", *said))
+    write("digits", case=case, n=len(runs), **medians, accuracies=accuracies, seconds=seconds)
 
 
 def measure_training(preset: str, pairs: int, epochs: int) -> None:

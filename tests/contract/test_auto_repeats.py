@@ -114,6 +114,8 @@ def test_a_bad_choice_is_taken_back_once(
         run = st.fit((X, y), lr="auto", out="back", **settings)
     shown = capsys.readouterr().out
     assert shown.count("measured first") == shown.count("run folder") == 1, "the start is shown once"
+    assert shown.count("sanity sound") == 1, "what was told as it was measured is not told again"
+    assert shown.count("num_threads") == 1, "and what was not is told on the start page"
     assert run.chosen["arm"] == 0
     assert run.chosen["lr"] == 1e-3
     assert run.status == "finished"

@@ -83,7 +83,7 @@ def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False, aga
     reopen: a finished run goes on;   again: this one has gone back, which the last lines have told"""
     job, loggers = _unbroken(job)
     bar, open_job = progress(None, console), job
-    tell = telling(folder, bar)
+    known, tell = records.read(folder.evidence), telling(folder, bar)
     try:
         job, horizon = _measured(folder, job, tell, console, again)
     except Interrupted as stopped:
@@ -92,7 +92,7 @@ def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False, aga
     optimizer = optimizer_of(job, horizon)
     steps = loop_of(job, optimizer, folder, [bar], horizon)
     if not again:
-        _show_start(job, optimizer.summary(), folder, console)
+        _show_start(job, optimizer.summary(), known, folder, console)
     try:
         with steps:
             if reopen:
@@ -152,7 +152,8 @@ def _measured(
 
     if not again:
         which = ", ".join(job.asked.open)
-        console.print(f"measured first: {which}, within the budget of {job.recipe.budget}", highlight=False)
+        said = f"measured first: {which}, within the budget of {job.recipe.budget}"
+        console.print(said, highlight=False, soft_wrap=True)
     try:
         with Interrupt() as signal:
             found = measured(job, folder, tell, asked)
@@ -180,16 +181,12 @@ def _stopped(stopped: Interrupted, folder: Folder, job: Job) -> Run:
     return Run(folder.path, model=job.model, **job.given.data_objects())
 
 
-def _show_start(job: Job, summary: Sequence[str], folder: Folder, console: Console) -> None:
-    page = lines(
-        job.recipe,
-        job.prepared.sentences(),
-        job.model,
-        summary,
-        job.prepared.sizes,
-        records.read(folder.evidence),
-    )
-    console.print(page)
+def _show_start(
+    job: Job, summary: Sequence[str], known: Sequence[Evidence], folder: Folder, console: Console
+) -> None:
+    """known: what was decided before this process measured anything, which has printed the rest."""
+    sentences, sizes = job.prepared.sentences(), job.prepared.sizes
+    console.print(lines(job.recipe, sentences, job.model, summary, sizes, known))
     console.print(f"run folder: {folder.path}", highlight=False, soft_wrap=True)
 
 

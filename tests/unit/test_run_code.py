@@ -485,11 +485,12 @@ class Pair(nn.Module):
         return self.layer(torch.cat([left, right], 1))
 
 
-def test_averages_are_measured_anew_with_all_else_as_in_a_test(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [{"average": 0.9, "rule": "sgd"}, {"rule": "schedulefreesgd"}], ids=str)
+def test_averages_are_measured_anew_with_all_else_as_in_a_test(how: dict[str, Any], tmp_path: Path) -> None:
     """Under a rate of nothing the weights stand still, and no chance is left but that of dropout."""
     net = nn.Sequential(nn.Linear(64, 16), nn.Dropout(0.5), nn.BatchNorm1d(16), nn.Linear(16, 10))
     start = copy.deepcopy(net)
-    settings = WHOLE | {"budget": "2 steps", "average": 0.9, "rule": "sgd", "lr": 1e-9}
+    settings = WHOLE | how | {"budget": "2 steps", "lr": 1e-9}
     run = st.fit(ROWS["data"], model=net, out=tmp_path / "run", **settings)
     names = executed(saved(run, data=ROWS["data"]).read_text())
     names["build_model"] = lambda: start

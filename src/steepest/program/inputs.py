@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from steepest.program import descent
 from steepest.program.facts import Facts
 
 EACH = '''
@@ -47,7 +48,8 @@ def renew(model, batches):
 
 def piece(facts: Facts) -> str:
     """What programs of several inputs need besides, and those that test averages."""
-    tested = facts.recipe.average and facts.recipe.monitor.startswith("val/")
+    averaged = facts.recipe.average or descent.averages(facts)
+    tested = averaged and facts.recipe.monitor.startswith("val/")
     batch = moved(facts, "batch") if elsewhere(facts) else "batch"
     # torch's own update_bn has dropout at work, so that norms after it would measure another network.
     renews = RENEW.format(batch=batch, call=call(facts)) if tested else ""

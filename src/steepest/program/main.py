@@ -47,6 +47,8 @@ EVALUATION = """        value = evaluate({tested}, val, count)
 {waits}        if value < best{gain}:
             best, {gained}kept = value, {zeros}copy.deepcopy({tested}.state_dict()){held}{plateau}"""
 
+RENEWED = "        renew({tested}, itertools.islice(loader, 100))"
+
 COUNT = """
     # What the loss is divided by: rows, or the sum of their weights where they have such.
     count = data["val"][2].sum().item() if len(data["val"]) > 2 else len(val)"""
@@ -171,12 +173,10 @@ def _course(facts: Facts, validated: bool) -> str:
 def _evaluated(facts: Facts, lines: str) -> str:
     """Renewed statistics beside averages; the weights to test, where the optimizer holds them."""
     if facts.recipe.average:
-        return f"        renew(averages, itertools.islice(loader, 100))\n{lines}"
+        return f"{RENEWED.format(tested='averages')}\n{lines}"
     if descent.averages(facts):
-        head, *rest = lines.splitlines()
-        return "\n".join(
-            ["        with optimizers[0].evaluate():", f"    {head}", *(f"    {line}" for line in rest)]
-        )
+        within = f"{RENEWED.format(tested='model')}\n{lines}".splitlines()
+        return "\n".join(["        with optimizers[0].evaluate():", *(f"    {line}" for line in within)])
     return lines
 
 

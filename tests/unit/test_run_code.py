@@ -369,6 +369,31 @@ def test_the_average_is_gone_back_to_with_the_weights(
     assert losses == pytest.approx([*run.history["val/loss"]], rel=1e-4)
 
 
+NAMESAKES = """from torch import nn
+
+
+def loss_of(outputs, target):
+    return nn.functional.cross_entropy(outputs, target, reduction="none")
+
+
+def main(shape, outputs):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, outputs))
+"""
+
+
+def test_functions_that_are_imported_may_be_called_as_those_of_the_program_are(
+    fitted: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "namesakes.py").write_text(NAMESAKES)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = {"budget": "5 steps", "batch_size": "full", "model": "namesakes:main"}
+    run = fitted(**settings, loss="namesakes:loss_of")
+    program = saved(run, data=ROWS["data"], val=ROWS["val"])
+    loss = executed(program.read_text())["main"](program.with_name("data.pt"))
+    rounding = 5 * np.sqrt(600) * torch.finfo(torch.float32).eps
+    assert loss == pytest.approx(min(run.history["val/loss"]), rel=rounding)
+
+
 @pytest.mark.parametrize("more", [{}, {"schedule": "cosine"}, {"patience": 3, "max_decays": 0}])
 def test_a_loss_that_is_never_finite_ends_in_a_sentence(fitted: Any, more: dict[str, Any]) -> None:
     run = fitted(**{"patience": 2, "max_decays": 2, "budget": "20 steps"} | more, batch_size="full")

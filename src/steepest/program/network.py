@@ -70,8 +70,8 @@ def _made(facts: Facts) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
         return f"model = {written(preset)}", (), ()
     if ":" in name and not name.startswith(MARK):
         module, _, function = name.partition(":")
-        call = f"model = {function}({facts.shape!r}, {facts.outputs})"
-        return call, (f"from {module} import {function}",), ()
+        call = f"model = own_model({facts.shape!r}, {facts.outputs})"
+        return call, (f"from {module} import {function} as own_model",), ()
     came = "the network was an object that came with its weights, which a seed does not bring back"
     if facts.model is not None and (code := written(facts.model)):
         return f"model = {code}{_still(facts.model, facts.recipe.freeze)}", (), (came,)

@@ -274,6 +274,21 @@ def valued(schedule: Callable[[Any], Any], xp: Any, step: Any) -> Any:
     return schedule.curve(xp, step) if isinstance(schedule, Schedule) else schedule(step)
 
 
+def height(curve: Any) -> float:
+    """The most that a schedule comes to; 0 where only its steps can tell: one that grows without end, or a
+    function of another kind."""
+    if isinstance(curve, Constant):
+        return curve.value
+    if isinstance(curve, WarmUp):
+        return height(curve.then)
+    if isinstance(curve, Join):
+        return max(map(height, curve.parts))
+    if not isinstance(curve, Schedule):
+        return 0.0
+    grows = any(getattr(curve, name, 1.0) > 1 for name in ("factor", "shrink"))
+    return 0.0 if grows else max(getattr(curve, name, 0.0) for name in ("peak", "floor"))
+
+
 def _between(start: float, end: float, x: Any) -> Any:
     # Exact at either end, as start + x(end - start) is not: a peak is the peak that was asked for.
     return (1 - x) * start + x * end

@@ -153,6 +153,18 @@ def test_rates_stay_within_three_times_and_below_the_highest() -> None:
         assert opt.rate == pytest.approx(top, rel=1e-12)
 
 
+def test_a_schedule_that_still_rises_keeps_below_the_highest_too() -> None:
+    """The level went up while the rate was a thirtieth of its height, and the warm-up took it past."""
+    net = Bowl([1.0])
+    opt = net.grouped(rules.SGD(lr=schedule.WarmUp(schedule.Constant(0.01), 300)))
+    tuner = hypertune(net, opt, "lr", highest=0.02, **QUICK)
+    descend(opt, net.loss, 250)
+    assert opt.rate < 0.02
+    assert tuner.history, "the level has moved while the rate rose"
+    descend(opt, net.loss, 350)
+    assert opt.rate == pytest.approx(0.02, rel=1e-12)
+
+
 @pytest.mark.parametrize("highest", [math.inf, 1.3e-3, 2.01e-3])
 def test_level_and_ratios_together_keep_to_the_bounds_of_each(highest: float) -> None:
     """A group whose gradients agree beside one of noise: the ratio and the level push the same rate."""

@@ -164,3 +164,17 @@ def test_an_unknown_name_is_met_with_the_nearest() -> None:
 def test_a_schedule_that_makes_no_sense_is_refused(make: Callable[[], object], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         make()
+
+
+@pytest.mark.parametrize("warmup", [0, 5])
+@pytest.mark.parametrize("name", [*schedule.FALLING, *schedule.RISING])
+def test_the_height_of_a_schedule_is_the_most_of_all_its_steps(name: str, warmup: int) -> None:
+    curve = schedule.named(name, PEAK, 60, warmup)
+    assert schedule.height(curve) == max(map(curve, range(1, 61)))
+
+
+def test_the_height_of_several_is_that_of_the_highest_and_of_what_grows_nobody_knows_it() -> None:
+    several = schedule.Join((schedule.Constant(0.1), schedule.WarmUp(schedule.Cosine(PEAK, 9), 3)), (5,))
+    assert schedule.height(several) == max(map(several, range(1, 30))) == PEAK
+    assert schedule.height(schedule.Exponential(PEAK, factor=1.1)) == 0
+    assert schedule.height(lambda step: 0.1) == schedule.height(0.1) == 0

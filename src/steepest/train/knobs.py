@@ -12,6 +12,7 @@ from steepest.engine.state import places
 from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.errors import UserError
 from steepest.rule import Rule
+from steepest.schedule import height
 from steepest.train import gate
 
 RATIO = math.log(0.1), math.log(3.0)
@@ -117,7 +118,8 @@ class Knob(Protocol):
 class Rates:
     """The rates of all groups: their level, which only rises, and their ratios, which leave the level alone.
 
-    shares: what part of the weights each group has. highest: the rate that none may pass.
+    shares: what part of the weights each group has. highest: the rate that none may pass, nor any schedule
+    at its height.
     Samples hold the cosine of all together, then that of each group."""
 
     opt: RuleOptimizer
@@ -167,15 +169,22 @@ class Rates:
         column = [row[0] for row in self.samples]
         mean, error = gate.mean_and_error(column)
         self.risen = len(column) >= gate.LEAST and mean > 2 * error  # one window of noise is no sign
-        rates = [lr * math.exp(by) for lr, by in zip(self.shown(), moves, strict=True)]
+        rates = [lr * math.exp(by) for lr, by in zip(self._heights(), moves, strict=True)]
         ceiling = math.log(self.highest / max(rates)) if max(rates) > 0 else 0.0
         furthest = self.moved[0] + max(a + b for a, b in zip(self.moved[1:], moves, strict=True))
         return max(0.0, min(gate.move(column, gain), RATIO[1] - furthest, ceiling))
 
     def _has_room(self, number: int, by: float) -> bool:
-        ratio, rate = self.moved[1 + number] + by, self.shown()[number] * math.exp(by)
+        ratio, rate = self.moved[1 + number] + by, self._heights()[number] * math.exp(by)
         within = RATIO[0] <= ratio and self.moved[0] + ratio <= RATIO[1]
         return within and (by <= 0 or rate <= self.highest)
+
+    def _heights(self) -> list[float]:
+        """The rates, or what they come to under schedules that are not at their height."""
+        scales = (self.opt.factor * group.get("lr_scale", 1.0) for group in self.groups)
+        curves = (self.opt.template(k).lr for k in range(len(self.groups)))
+        tops = (height(curve) * scale for curve, scale in zip(curves, scales, strict=True))
+        return [max(pair) for pair in zip(self.shown(), tops, strict=True)]
 
     def values(self) -> list[Any]:
         """What stands in the groups, and whether the level still rises."""

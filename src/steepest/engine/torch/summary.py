@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from steepest.rule import Rule
+from steepest.schedule import height
 
 _SHOWN = 4
 
@@ -29,10 +30,8 @@ def _line(rule: Rule, made_with: Rule, group: dict[str, Any]) -> str:
 
 def _rate(rule: Rule, made_with: Rule, group: dict[str, Any]) -> str:
     """The rate in force, or the height of a schedule that is not there yet."""
-    peak = getattr(made_with.lr, "peak", None)
-    if not isinstance(peak, int | float) or peak * group.get("lr_scale", 1.0) <= rule.lr:
-        return f"{rule.lr:g}"
-    return f"up to {peak * group.get('lr_scale', 1.0):g}"
+    highest = height(made_with.lr) * group.get("lr_scale", 1.0)
+    return f"up to {highest:g}" if highest > rule.lr else f"{rule.lr:g}"
 
 
 def _names(group: dict[str, Any]) -> str:

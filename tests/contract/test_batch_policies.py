@@ -201,3 +201,31 @@ def test_a_full_batch_beside_batch_norms_says_what_that_means(tmp_path):
     net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
     run = st.fit("iris", model=net, batch_size="full", lr=None, budget="3 epochs", out=tmp_path / "run")
     assert any("full batch" in one.why for one in run.evidence if one.choice == "batch norms")
+
+
+def test_a_batch_that_is_found_by_the_last_update_before_a_pause_is_taken_after_it() -> None:
+    """The epoch went on in the old size, though the rate had gone up with the new one."""
+
+    draw = torch.Generator().manual_seed(0)
+    noise = tuple(torch.randn(1000, columns, generator=draw) for columns in (5, 1))
+
+    def sizes(pause: int | None) -> list[int]:
+        torch.manual_seed(0)
+        net, policy, found = nn.Linear(5, 1), Following(2, 256, every=60, power=2.0), [0]
+        opt = steepest.torch.AdamW(net.parameters(), lr=Compensated(1e-3, policy))
+        steps = loop(net, opt, noise, budget="300 steps", batch_size=policy, evaluate_every="1 epoch")
+        with steps:
+            for stop in (pause, None) if pause else (None,):
+                for x, target in steps:
+                    found[-1] += len(x)
+                    done = steps.done
+                    steps.step(lambda x=x, target=target: (net(x) - target).square().mean())
+                    found += [0] if steps.done > done else []
+                    if steps.done == stop:
+                        break
+        return found
+
+    whole = sizes(None)
+    changes = [at for at in range(1, 300) if whole[at] != whole[at - 1]]
+    assert changes, "the batch has changed"
+    assert sizes(changes[0]) == whole

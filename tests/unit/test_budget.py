@@ -64,3 +64,8 @@ def test_the_horizon_is_the_budget_over_the_median_step():
     assert found.decided == (100 - 81) // 2
     assert found.seconds == sum([9, 9, 9, 1, 1, 50, 1, 1])
     assert "median of 5" in found.why
+
+
+@pytest.mark.parametrize("text", ["1e12 steps", "123456789012 steps", "1e15 epochs", "0.001 epochs"])
+def test_what_is_written_is_read_again(text: str) -> None:
+    assert parse(str(parse(text))) == parse(text)

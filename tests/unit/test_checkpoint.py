@@ -89,3 +89,18 @@ def test_a_header_that_cannot_be_is_refused_before_it_is_read(content):
 def test_a_header_of_nonsense_gets_a_sentence():
     with pytest.raises(Damaged, match=r"w\.safetensors is no sound safetensors file"):
         checkpoint.tensors((8).to_bytes(8, "little") + b"nonsense", "w.safetensors")
+
+
+def test_what_waits_damaged_beyond_the_run_does_not_count_as_the_newest(tmp_path):
+    """A run that went back before it would have lost each of its own as soon as it was written."""
+    for step in (20, 30, 50):
+        checkpoint.write(tmp_path, snapshot(step))
+    checkpoint.rotate(tmp_path, 1, last=30)
+    assert checkpoint.steps(tmp_path) == [50, 30]
+
+
+def test_a_folder_is_taken_away_though_a_kill_has_left_half_of_one(tmp_path):
+    (tmp_path / ".checkpoints.tmp" / "step-000001").mkdir(parents=True)
+    checkpoint.write(tmp_path / "checkpoints", snapshot(2))
+    checkpoint.remove(tmp_path / "checkpoints")
+    assert not list(tmp_path.iterdir())

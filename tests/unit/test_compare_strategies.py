@@ -133,3 +133,12 @@ def test_the_command_line_writes_strategies_as_rules_and_as_settings():
 def test_a_slip_on_the_command_line_is_named(named, sides, said):
     with pytest.raises(UserError, match=said):
         from_command(named, sides)
+
+
+def test_what_a_measured_schedule_has_brought_goes_with_it():
+    recipe = {"data": "iris", "rule": "adamw", "schedule": "linear", "average": 0.9999, "stop": "lower"}
+    asked = strategies_of({"sgd": {}, "cosine": {"schedule": "cosine"}})
+    found, shared = with_inherited(asked, recipe, {"average"})
+    assert shared == {"data": "iris", "rule": "adamw", "schedule": "linear", "stop": "lower"}
+    assert found[0].settings["average"] == 0.9999
+    assert "average" not in found[1].settings

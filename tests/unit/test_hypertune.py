@@ -82,6 +82,15 @@ def test_moves_apart_leave_the_level_and_do_not_see_what_all_have_in_common() ->
     assert again == pytest.approx(moves, rel=1e-9)
 
 
+def test_moves_apart_are_among_those_that_move() -> None:
+    """A frozen group, whose cosine is always 0, held the common level of the others against itself."""
+    rows = np.random.default_rng(0).normal([-0.5, -0.4, 0.0], [0.02, 0.02, 0.0], size=(20, 3))
+    moves = gate.moves_apart(rows.tolist(), [0.3, 0.2, 0.5], 0.05, lambda *_: True)
+    apart = gate.moves_apart(rows[:, :2].tolist(), [0.3, 0.2], 0.05, lambda *_: True)
+    assert moves == [*apart, 0.0]
+    assert gate.moves_apart(rows[:, 1:].tolist(), [0.5, 0.5], 0.05, lambda *_: True) == [0.0, 0.0]
+
+
 def test_who_is_at_a_bound_stays_and_the_others_go_without_it() -> None:
     rows = [[-0.5, 0.2, 0.4]] * 6
     moves = gate.moves_apart(rows, [1 / 3] * 3, 0.05, lambda number, by: number != 0 or by <= 0)

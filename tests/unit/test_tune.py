@@ -101,6 +101,14 @@ def test_hyperparameters_of_a_rule_go_where_the_rule_is_open(tmp_path: Path) -> 
     assert question(path, over=["lr"]).recipe.hyper == {"beta1": 0.5}
 
 
+def test_hyperparameters_that_are_named_in_the_call_keep_the_rule() -> None:
+    asked = question("digits", hyper={"beta1": 0.8})
+    assert "rule" not in asked.recipe.open
+    assert asked.recipe.hyper == {"beta1": 0.8}
+    with pytest.raises(UserError, match="hyper holds numbers of one rule"):
+        question("digits", hyper={"beta1": 0.8}, over=["rule"])
+
+
 def test_a_recipe_may_be_an_object() -> None:
     assert question(Recipe.of({"data": "digits", "schedule": "cosine"})).recipe.schedule == "cosine"
 

@@ -89,7 +89,10 @@ def _differs(race: Race, one: Standing) -> bool:
 def clip(search: Search, race: Race) -> float | None:
     """Ten medians of the norms that the default met; no clipping where none was finite."""
     norms = [norm for norm in race.results[0]["norms"] if math.isfinite(norm)]
-    value = constants.CLIP * median(norms) if norms else None
+    if not norms:
+        search.tell(unmeasured("clip_norm", None, "no gradient of the default had a finite norm"))
+        return None
+    value = constants.CLIP * median(norms)
     why = f"{constants.CLIP:g} × the median of {len(norms)} gradient norms of the default"
     search.tell(Evidence("clip_norm", value or None, why))
     return value or None

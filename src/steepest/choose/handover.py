@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from steepest.choose import journal, pace
@@ -16,7 +17,7 @@ from steepest.choose.constants import LARGEST_SHARE
 from steepest.choose.insurance import cancel, insured, regret
 from steepest.choose.journal import Journal
 from steepest.choose.ledger import Chosen, Tell
-from steepest.choose.search import PLACE, choose
+from steepest.choose.search import PLACE, START, choose
 from steepest.choose.trial import SHOWN
 from steepest.evidence import Evidence
 from steepest.folder import Folder, write_atomic
@@ -44,12 +45,22 @@ def measured(
     if chosen is None:
         chosen = choose(job, folder, tell, LARGEST_SHARE, asked)
         write_atomic(place / CHOSEN, json.dumps(chosen.flat(), indent=1).encode())
+    if threads := chosen.settings.get("num_threads"):
+        torch.set_num_threads(threads)
     seconds = _seconds(place)
     horizon = _horizon(job.having(chosen.settings), chosen, Journal(place), seconds)
     if horizon is not None:  # whose seconds are those of the whole search, which others have told
-        tell(replace(horizon, seconds=max(horizon.seconds - seconds, 0.0)))
+        tell(replace(horizon, seconds=horizon.seconds - seconds))
     _hand_over(folder, chosen, seconds if horizon is None else horizon.seconds, tell)
     return applied(job, chosen, horizon), horizon
+
+
+def begin_anew(place: Path) -> None:
+    """Forget what a search that has not ended has measured, but for the weights that it began with: the plan
+    was another budget's."""
+    if place.exists() and not (place / CHOSEN).exists():
+        for found in set(place.iterdir()) - {place / START}:
+            shutil.rmtree(found) if found.is_dir() else found.unlink()
 
 
 def read(place: Path) -> Chosen | None:
@@ -101,7 +112,7 @@ def go_back(chosen: Chosen, folder: Folder) -> None:
     """Let another choice take the place of the run in a folder.
 
     Killed between, the run begins again where the search ended, and comes to the same end."""
-    shutil.rmtree(folder.checkpoints)
+    checkpoint.remove(folder.checkpoints)
     write_atomic(folder.path / PLACE / CHOSEN, json.dumps(chosen.flat(), indent=1).encode())
 
 
@@ -111,7 +122,8 @@ def _horizon(job: Job, chosen: Chosen, journal: Journal, spent: float) -> Eviden
     if allowed.seconds is None:
         steps = growth.updates(allowed, job.source)
         why = f"{allowed} less {chosen.lost} gradient evaluations that the search took and does not give back"
-        return None if steps is None else Evidence("horizon", max(steps - chosen.lost, chosen.step + 1), why)
+        last = None if steps is None else max(steps - chosen.lost, chosen.step + 1)
+        return None if last is None else Evidence("horizon", last, why, seconds=spent)
     if chosen.arm is None and not falls(job.recipe):
         return None  # nobody must know it: the clock ends the run
     left = max(allowed.seconds - spent, allowed.seconds / 2)

@@ -21,7 +21,7 @@ from steepest.choose.decay import weight_decay
 from steepest.choose.ledger import Chosen
 from steepest.choose.scores import Shown, held_out, losses
 from steepest.evidence import Evidence
-from steepest.train import checkpoint
+from steepest.train import budget, checkpoint
 from steepest.train.job import Job
 from steepest.train.settled import rule_of
 
@@ -72,7 +72,10 @@ def _to_default(job: Job, chosen: Chosen, place: Path, total: int) -> WayBack | 
     if last is None or (result := _value(last))["dead"] or not _waits(place, 0, result["step"]):
         return None
     arm, step = default(job.recipe), result["step"]
-    schedule = None if chosen.schedule is None else _begun(chosen.schedule, step)
+    # The warm-up that was asked for: where another arm won, it ended with the search.
+    asked = budget.parse(job.recipe.warmup, "warmup").steps(job.source.per_epoch)
+    rise = {"warmup": asked} if asked else {}
+    schedule = None if chosen.schedule is None else _begun({**chosen.schedule, **rise}, step)
     settings = _decayed(job, {**chosen.settings, **arm.settings()}, total)
     own = {"arm": 0, "step": step, "reused": step, "name": arm.name, "schedule": schedule}
     return WayBack(result["scores"], replace(chosen, settings=settings, **own))

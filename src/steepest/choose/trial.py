@@ -44,6 +44,7 @@ class Trial:
         self.job = copied.having({"budget": whole, "evaluate_every": whole, "save_every": whole})
         self._loop = loop_of(self.job, optimizer_of(self.job, None), None, [], None)
         self.subject = self._loop.watch.subject
+        self.subject.update.measures |= "clip_norm" in job.asked.open
         self.average = Average(self.job.model, WATCHED)
         self.losses: list[float] = []
         self.norms: list[float] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,7 @@ def planned(
     settings: Mapping[str, Any],
     *,
     recipe: Mapping[str, Any] | None = None,
+    brought: Collection[str] = (),
     seeds: int | None = None,
     equal: str | None = None,
     reference: str | None = None,
@@ -122,12 +123,13 @@ def planned(
     asked      the strategies, as a person gives them
     settings   what a person says of all of them
     recipe     what all have from an earlier run: a rate in it is no one's
+    brought    what of it goes with its schedule alone
     seeds      None: as few as can separate that many strategies
 
     Raises UserError for what cannot be compared."""
     found = strategies.strategies_of(asked)
     if recipe is not None:
-        found, inherited = strategies.with_inherited(found, recipe)
+        found, inherited = strategies.with_inherited(found, recipe, brought)
         settings = {**inherited, **settings}
     budget = str(settings.get("budget", Recipe.model_fields["budget"].default))
     equal = conditions.equal_of(equal, budget)

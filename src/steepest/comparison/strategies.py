@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -100,21 +100,26 @@ def check(strategies: Sequence[Strategy], shared: Mapping[str, Any]) -> None:
 
 
 def with_inherited(
-    strategies: Sequence[Strategy], recipe: Mapping[str, Any]
+    strategies: Sequence[Strategy], recipe: Mapping[str, Any], brought: Collection[str] = ()
 ) -> tuple[tuple[Strategy, ...], dict[str, Any]]:
     """(strategies, what they share) of a recipe: its rate is no one's, and what belongs to its rule or
-    schedule goes to those strategies that have the same."""
-    own = ("lr", *OF_THE_RULE, *OF_THE_SCHEDULE)
+    schedule goes to those strategies that have the same.
+
+    brought  settings that nobody has said, which a measured schedule has brought along"""
+    of_schedule = {*OF_THE_SCHEDULE, *brought}
+    own = {"lr", *OF_THE_RULE, *of_schedule}
     shared = {key: value for key, value in recipe.items() if key not in own}
-    whole = (Strategy(one.name, {**_passed_on(one, recipe), **one.settings}) for one in strategies)
+    whole = (
+        Strategy(one.name, {**_passed_on(one, recipe, of_schedule), **one.settings}) for one in strategies
+    )
     return tuple(whole), shared
 
 
-def _passed_on(strategy: Strategy, recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _passed_on(strategy: Strategy, recipe: Mapping[str, Any], of_schedule: Collection[str]) -> dict[str, Any]:
     same_rule = strategy.written.get("rule", recipe.get("rule")) == recipe.get("rule")
     same_schedule = strategy.written.get("schedule", recipe.get("schedule")) == recipe.get("schedule")
-    keys = (OF_THE_RULE if same_rule else ()) + (OF_THE_SCHEDULE if same_schedule else ())
-    return {key: recipe[key] for key in keys if key in recipe}
+    keys = {*(OF_THE_RULE if same_rule else ()), *(of_schedule if same_schedule else ())}
+    return {key: value for key, value in recipe.items() if key in keys}
 
 
 def _spoken(side: str) -> tuple[str, dict[str, Any]]:

@@ -25,7 +25,7 @@ UNITS: dict[str, tuple[Literal["seconds", "steps", "epochs"], float]] = {
 }
 """Unit as written, without a plural s → what it counts, and how many of that."""
 
-WRITTEN = re.compile(r"\s*(\+?)\s*(\d+(?:\.\d*)?(?:e\d+)?|\.\d+)\s*([a-z]+)\s*", re.IGNORECASE)
+WRITTEN = re.compile(r"\s*(\+?)\s*(\d+(?:\.\d*)?(?:e\+?\d+)?|\.\d+)\s*([a-z]+)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -172,20 +173,24 @@ def tensors(content: bytes, name: str) -> dict[str, Tensor]:
     return {key: tensor.clone() for key, tensor in held.items()}
 
 
-def rotate(checkpoints: Path, keep: int) -> None:
-    """Delete all but the newest `keep`, the newest known to be finite, and what those need."""
-    known = steps(checkpoints)
+def rotate(checkpoints: Path, keep: int, last: float = math.inf) -> None:
+    """Delete all but the newest `keep`, the newest known to be finite, and what those need.
+
+    last  the step of a run that has gone back to before damaged ones: these wait to be written anew"""
+    known = [step for step in steps(checkpoints) if step <= last]
     manifests = {step: _manifest_or_empty(path_of(checkpoints, step)) for step in known}
     finite = next((step for step in known if manifests[step].get("finite") is True), None)
     kept = {*known[:keep]} | ({finite} if finite is not None else set())
     needed = {need for step in kept for need in manifests[step].get("needs", [])}
     for step in set(known) - kept - needed:
-        _remove(path_of(checkpoints, step))
+        remove(path_of(checkpoints, step))
 
 
-def _remove(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """Take away the name first: a kill half-way leaves nothing that looks like a checkpoint."""
     doomed = folder.with_name(f".{folder.name}.tmp")
+    if doomed.exists():  # of such a kill
+        shutil.rmtree(doomed)
     os.replace(folder, doomed)
     shutil.rmtree(doomed)
 

@@ -41,10 +41,11 @@ def moves_apart(
 
     samples: a row a moment, a column each. What all have in common does not count: one step ahead, shorter
     steps nearly always look better, whatever they are worth in the end.
-    room: (number, move) → whether it may go so far; who may not stays, and the others go without it."""
+    room: (number, move) → whether it may go so far; who may not stays, and the others go without it, as they
+    do without a column of zeros, in which nothing has moved."""
     rows, moves = np.asarray(samples, float), [0.0] * len(shares)
-    free = list(range(len(shares)))
-    while len(free) > 1 and len(rows):
+    free = [number for number in range(len(shares)) if len(rows) and rows[:, number].any()]
+    while len(free) > 1:
         made = _balanced(rows[:, free], np.asarray(shares, float)[free], gain)
         stuck = {number for number, by in zip(free, made, strict=True) if not room(number, by)}
         if not stuck:

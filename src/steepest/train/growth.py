@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -124,9 +125,10 @@ def _filling(bound: Callable[[int], VariedPlan], plan: VariedPlan, epochs: float
 
 
 def afresh(source: Batches) -> Batches:
-    """The same batches under a policy with nothing on record: no descent goes by what another saw."""
+    """The same batches under a policy with nothing on record: no descent goes by what another saw, be it the
+    length of an epoch, which a stream learns by reading."""
     varied = source.varied
-    return source if varied is None else under(source, replace(varied.policy))
+    return copy(source) if varied is None else under(source, replace(varied.policy))
 
 
 def steady(source: Batches) -> Batches:

@@ -56,7 +56,7 @@ class Keeper:
         checkpoint.link(self._folder.last, checkpoint.path_of(place, snapshot.step))
         if self.best is not None:
             checkpoint.link(self._folder.best, checkpoint.path_of(place, self.best.step))
-        checkpoint.rotate(place, self._keep)
+        checkpoint.rotate(place, self._keep, snapshot.step)
         self._on_disk &= set(checkpoint.steps(place))
 
     def _write(self, place: Path, snapshot: Snapshot) -> None:

@@ -158,6 +158,8 @@ class Loop:
     def __iter__(self) -> Iterator[Tree]:
         """Microbatches, in order, until the run ends."""
         watch, self._beginning = self.watch, Beginning(self._subject.net)
+        if self._subject.division.found is not None:  # by the update before a pause
+            watch.resized(watch.cadence.varied)
         watch.boundary()
         windows = self.source.start(self.done)
         while not watch.over:

@@ -53,7 +53,7 @@ class Update:
                 'precision="16" fits one. Take "bf16" or "32".'
             )
         self._checks = guard is not None or scale is not None
-        self._measures = self._checks or clip_norm is not None
+        self.measures = self._checks or clip_norm is not None
 
     def backward(self, loss: Tensor | Callable[[], Any], share: float) -> Tensor:
         """Add the gradient of a microbatch that holds this share of the window's examples; its loss."""
@@ -84,7 +84,7 @@ class Update:
     def apply(self, loss: Tensor, measure: bool) -> Verdict:
         """Move the weights, or not; the verdict says. loss: the window's; measure: is the norm wanted?"""
         unscale = 1.0 if self.scale is None else 1.0 / self.scale.value
-        self.norm = self._descent.norm() * unscale if self._measures or measure else None
+        self.norm = self._descent.norm() * unscale if self.measures or measure else None
         verdict = self._judge(float(loss)) if self._checks else Verdict.GO
         if verdict is Verdict.GO:
             self._step(unscale)

@@ -34,6 +34,9 @@ from steepest.verbs.fit import CONTENT, RUNS, name_of
 from steepest.verbs.lifecycle import begin
 from steepest.verbs.resume import go_on
 
+COURSE = {"average", "stop", "patience", "min_delta"}
+"""Settings that a measured schedule brings along."""
+
 
 def compare(
     data: Any,
@@ -61,11 +64,12 @@ def compare(
     settings    every other setting of `fit`, the same for all; lr= here pins that of all
 
     Returns the Comparison. Raises UserError for what cannot be compared, before anything is trained."""
-    recipe, name = _recipe_of(data)
+    recipe, brought, name = _recipe_of(data)
     if recipe is not None and settings.keys() & CONTENT:
         recipe |= {"data_fingerprint": None}
     settings = settings if recipe is not None else {"data": data, **settings}
-    asked = planned(strategies, settings, recipe=recipe, seeds=seeds, equal=equal, reference=reference)
+    told = {"recipe": recipe, "brought": brought, "seeds": seeds, "equal": equal, "reference": reference}
+    asked = planned(strategies, settings, **told)
     asked = _with_fingerprint(asked)
     place = Place(out) if out is not None else taken.free(RUNS / f"compare-{name}", asked)
     if not is_comparison(place.path):
@@ -159,30 +163,39 @@ def _with_fingerprint(asked: Plan) -> Plan:
     return replace(asked, shared={**asked.shared, "data_fingerprint": source.fingerprint or None})
 
 
-def _recipe_of(data: Any) -> tuple[dict[str, Any] | None, str]:
-    """(the settings of an earlier run, or None where `data` are data, a name for the folder)."""
+def _recipe_of(data: Any) -> tuple[dict[str, Any] | None, set[str], str]:
+    """(the settings of an earlier run, or None where `data` are data; those of them that came along with a
+    measured schedule; a name for the folder)."""
     if isinstance(data, Recipe):
-        return _inherited(data.model_dump()), name_of(data)
+        return _inherited(data.model_dump()), set(), name_of(data)
     if isinstance(data, Run):
-        return _inherited(_of_run(data)), data.folder.name
+        return _inherited(_of_run(data)), _brought(data), data.folder.name
     path = Path(data) if isinstance(data, str | Path) else None
     if path is not None and is_comparison(path):
         raise UserError(f"{str(path)!r} is a comparison. Go on with it: steepest resume {path}")
     if path is not None and Folder(path).recipe.exists():
-        return _inherited(_of_run(Run(path))), path.resolve().name
+        return _inherited(_of_run(Run(path))), _brought(Run(path)), path.resolve().name
     if path is not None and path.suffix == ".toml":
         name = path.resolve().parent.name if path.stem == "recipe" else path.stem
-        return _inherited(settings_in(path)), name
+        return _inherited(settings_in(path)), set(), name
     written, _ = separate({"data": data})
-    return None, name_of(Recipe.of(written))
+    return None, set(), name_of(Recipe.of(written))
 
 
 def _of_run(run: Run) -> dict[str, Any]:
     """Its settings, with what was chosen in it in the place of what had been left open."""
     left, chosen = run.recipe.open, run.chosen
     names = {*left, "hyper"} if "rule" in left else set(left)
-    names |= {"average", "stop", "patience", "min_delta"} if {"schedule", "stop"} & names else set[str]()
+    names |= COURSE if {"schedule", "stop"} & names else set[str]()
     return run.recipe.provisional().model_dump() | {key: chosen[key] for key in names & chosen.keys()}
+
+
+def _brought(run: Run) -> set[str]:
+    """Settings that nobody has said and a measured schedule has brought along."""
+    left = run.recipe.open
+    said = {"average"} if run.recipe.average is not None else set[str]()
+    said |= {"stop", "min_delta"} if "stop" in left else set[str]()
+    return COURSE - said if "schedule" in left else set()
 
 
 def _inherited(recipe: dict[str, Any]) -> dict[str, Any]:

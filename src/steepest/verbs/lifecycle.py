@@ -21,6 +21,7 @@ from steepest.recipe import Recipe
 from steepest.report import write as write_report
 from steepest.run import Run
 from steepest.train import budget, environment, outcome
+from steepest.train.cadence import Cadence
 from steepest.train.fitting import horizon_of, loop_of, optimizer_of, steps_of
 from steepest.train.given import Given
 from steepest.train.guard import Diverged
@@ -35,7 +36,7 @@ from steepest.train.startpage import lines
 def begin(folder: Folder, recipe: Recipe, given: Given, console: Console | None = None) -> Run:
     """A new run in a folder that holds none, told on a console of its own unless one is given."""
     refuse_taken(folder)
-    _refuse_nothing(recipe.budget)
+    _check_lengths(recipe)
     job, found = build(recipe, given), folder.names()
     folder.create()
     with folder.lock():
@@ -69,12 +70,15 @@ def refuse_taken(folder: Folder) -> None:
     )
 
 
-def _refuse_nothing(allowed: str) -> None:
-    """A run of no updates would spend the test part on weights that nothing has trained."""
-    if budget.parse(allowed).amount == 0:
-        raise UserError(
-            f'A budget of {budget.parse(allowed)} trains nothing. Write for example budget="60s".'
-        )
+def _check_lengths(recipe: Recipe) -> None:
+    """Raises UserError for a budget, and for looks and checkpoints, that no run can have.
+
+    A run of no updates would spend the test part on weights that nothing has trained."""
+    allowed = budget.parse(recipe.budget)
+    looks, saves = (budget.parse(getattr(recipe, name), name) for name in ("evaluate_every", "save_every"))
+    Cadence(allowed, None, looks, saves, None)
+    if allowed.amount == 0:
+        raise UserError(f'A budget of {allowed} trains nothing. Write for example budget="60s".')
 
 
 def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False, again: bool = False) -> Run:

@@ -45,6 +45,8 @@ def asked_of(
     """(the question, a name for its folder). Raises UserError where it is none."""
     written, said, name = _settings(data, settings)
     opened, also = _opened(written, said, over)
+    if "rule" in opened and "hyper" in said:
+        raise UserError("hyper holds numbers of one rule, and rule is to be measured. Leave one of them out.")
     if "rule" in opened:  # hyperparameters of one rule say nothing to another
         written = {**written, "hyper": {}}
     plain, given = separate({**written, **dict.fromkeys(opened, "auto")})
@@ -101,7 +103,8 @@ def _opened(
         return tuple(name for name in names if name in AUTOMATIC), also
     if any(written.get(name) == "auto" for name in AUTOMATIC):
         return (), ()
-    opened = tuple(name for name in TUNED if name not in said | _ruled_out(written))
+    of_rule = {"rule"} if "hyper" in said else set[str]()
+    opened = tuple(name for name in TUNED if name not in said | of_rule | _ruled_out(written))
     if not opened:
         raise UserError(
             f"All of {', '.join(TUNED)} have been said, so that nothing is left to measure. Leave one out, "

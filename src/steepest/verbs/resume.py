@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from steepest.choose.handover import read
+from steepest.choose.handover import begin_anew, read
 from steepest.choose.search import PLACE
 from steepest.comparison.place import is_comparison
 from steepest.errors import UserError
@@ -47,6 +47,7 @@ def go_on(place: Folder, objects: dict[str, Any], budget: str | None, console: C
         job = build(recipe, given)
         if budget is not None:
             _check_more(place, job)
+            begin_anew(place.path / PLACE)
             write_atomic(place.recipe, recipe.relative_to(place.path).to_toml().encode())
         for sentence in environment.differences(
             environment.read(place.env), environment.describe(str(job.device))

@@ -1,0 +1,177 @@
+"""A search that is broken off, or a run that goes back from one, goes on as if it had never been."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import steepest as st
+from steepest.choose import handover, insurance, search
+from steepest.choose.journal import Journal
+from steepest.evidence import Evidence
+
+draw = np.random.default_rng(0)
+X = draw.normal(size=(640, 6)).astype(np.float32)
+y = (X @ np.arange(6) + 0.5 * draw.normal(size=640)).astype(np.float32)[:, None]
+SETTINGS: dict[str, Any] = {"hidden": [8], "batch_size": 64}
+
+
+class Killed(BaseException):
+    """What no code of ours catches."""
+
+
+class Stream:
+    """Ten batches an epoch, which nobody is told."""
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for at in range(0, len(X), 64):
+            yield torch.tensor(X[at : at + 64]), torch.tensor(y[at : at + 64])
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def killed(patch: Callable[[pytest.MonkeyPatch], None], fit: Callable[[], Any]) -> None:
+    """Run under the patch, which kills."""
+    with pytest.MonkeyPatch.context() as context:
+        patch(context)
+        with pytest.raises(Killed):
+            fit()
+
+
+def killing(real: Callable[..., Any], when: Callable[..., bool]) -> Callable[..., Any]:
+    def die(*given: Any, **named: Any) -> Any:
+        if when(*given):
+            raise Killed
+        return real(*given, **named)
+
+    return die
+
+
+def same_weights(one: st.Run, other: st.Run) -> bool:
+    a, b = (load_file(run.folder / "model.safetensors") for run in (one, other))
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 1))
+
+
+def test_what_arms_learn_of_a_stream_decides_nothing() -> None:
+    """The length of an epoch was known to the process that raced, and not to the one that went on."""
+
+    def objects() -> dict[str, Any]:
+        return {"model": network(), "val": Stream()}
+
+    def fit(out: str) -> st.Run:
+        return st.fit(Stream(), **objects(), test=0, budget="240 steps", task="regression", out=out)
+
+    die = killing(handover.write_atomic, lambda path, _: path.name == "chosen.json")
+    killed(lambda patch: patch.setattr(handover, "write_atomic", die), lambda: fit("broken"))
+    whole, resumed = fit("whole"), st.resume("broken", data=Stream(), **objects())
+    assert whole.chosen == resumed.chosen
+    assert same_weights(whole, resumed)
+
+
+def test_more_budget_within_a_search_begins_it_anew() -> None:
+    """The plan of another budget: rungs of another length, and other arms under the same numbers."""
+
+    def fit(out: str, budget: str) -> st.Run:
+        return st.fit((X, y), **SETTINGS, rule="auto", lr="auto", schedule="auto", budget=budget, out=out)
+
+    die = killing(Journal.once, lambda _, name, *rest: name == "arm-0-12")
+    killed(lambda patch: patch.setattr(Journal, "once", die), lambda: fit("more", "320 steps"))
+    assert list(Path("more/search").glob("arm-*-6.json")), "the first rung was over"
+    more, whole = st.resume("more", data=(X, y), budget="+180 steps"), fit("whole", "500 steps")
+    assert more.chosen == whole.chosen
+    assert same_weights(more, whole)
+
+
+def always_back(way: str, patch: pytest.MonkeyPatch) -> None:
+    """Let every run be worse than what it may go back to, and this be the only way."""
+    patch.setattr(insurance, "REGRET", dict.fromkeys(insurance.REGRET, -np.inf))
+    patch.setattr(insurance, ({"_to_default", "_to_lower"} - {way}).pop(), lambda *given: None)
+
+
+def test_a_kill_while_a_run_is_taken_back_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    always_back("_to_default", monkeypatch)
+
+    def fit(out: str) -> st.Run:
+        return st.fit((X, y), **SETTINGS, lr="auto", schedule="constant", budget="400 steps", out=out)
+
+    def half_way(folder: Any, *rest: Any, **named: Any) -> None:
+        if Path(folder).name.startswith(".checkpoints"):
+            for file in Path(folder).rglob("model.safetensors"):
+                file.unlink()
+            raise Killed
+        real(folder, *rest, **named)
+
+    real = shutil.rmtree
+    killed(lambda patch: patch.setattr(shutil, "rmtree", half_way), lambda: fit("broken"))
+    resumed, whole = st.resume("broken", data=(X, y)), fit("whole")
+    assert resumed.chosen["arm"] == whole.chosen["arm"] == 0
+    assert same_weights(resumed, whole)
+    assert not list(Path("broken").glob(".checkpoints*"))
+
+
+def test_a_default_that_goes_on_has_the_warmup_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the winner ended with the search, at a height that the default had not come to."""
+    always_back("_to_default", monkeypatch)
+    course = {"lr": "auto", "schedule": "auto", "warmup": "150 steps"}
+    run = st.fit((X, y), **SETTINGS, **course, budget="400 steps", out="back")
+    assert run.chosen["arm"] == 0
+    assert run.chosen["warmup"] == run.chosen["begin"] == 150
+    rates = dict(zip(run.history["step"], run.history["lr"], strict=True))
+    rising = {step: lr for step, lr in rates.items() if step < 140}
+    assert rising == pytest.approx({step: run.chosen["lr"] * (step + 1) / 150 for step in rising})
+
+
+def test_seconds_of_a_run_are_those_of_its_search_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    always_back("_to_lower", monkeypatch)
+    run = st.fit((X, y), **SETTINGS, lr="auto", schedule="constant", budget="400 steps", out="back")
+    held = {path.name: json.loads(path.read_text()) for path in (run.folder / "search").glob("*.json")}
+    searched = sum(one.get("seconds", 0.0) for name, one in held.items() if name != "lost.json")
+    assert held["lost.json"]["seconds"] > 0
+    assert run.history["seconds"][0] >= searched > 0
+
+
+def test_threads_that_were_chosen_are_those_of_a_resumed_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "threads", lambda *given: Evidence("num_threads", 2, "as if"))
+    seen: list[int] = []
+
+    def note(_: Any) -> None:
+        seen.append(torch.get_num_threads())
+        if len(seen) in (5, 10):
+            raise Killed
+
+    settings = SETTINGS | {"lr": 0.01, "num_threads": "auto", "budget": "3s", "on_step": note, "out": "run"}
+    with pytest.raises(Killed):
+        st.fit((X, y), **settings)
+    torch.set_num_threads(1)
+    with pytest.raises(Killed):
+        st.resume("run", data=(X, y), on_step=note)
+    assert seen == [2] * 10
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"evaluate_every": "5s"}, {"save_every": "soon"}, {"budget": "+300 steps"}], ids=str
+)
+def test_lengths_that_no_run_can_have_are_refused_before_a_search(wrong: dict[str, str]) -> None:
+    with pytest.raises(st.UserError):
+        st.fit((X, y), **SETTINGS | {"budget": "300 steps", "out": "mended"} | wrong)
+    assert not Path("mended").exists()
+
+
+def test_norms_are_measured_to_clip_by_without_a_guard_too() -> None:
+    run = st.fit((X, y), **SETTINGS, lr=0.01, clip_norm="auto", guard=False, budget="300 steps", out="run")
+    assert run.chosen["clip_norm"] > 0

@@ -2,12 +2,14 @@
 
 end        the final metric, median over seeds
 ratio      geometric mean over pairs of the same workload and seed; 95 %, seeds resampled within workloads
+median     the same ratio, of the workload in the middle
 on test    the same ratio of the metric on the test set, which no choice has seen
+at best    the same ratio with each run at the lowest point of its curve, wherever its method stops
 ends below pairs, and workloads by their medians
 searched   the share of its budget that a call of fit did not train the run with: search and evaluations
 reached    the pairs in which a method comes to where the other one ends, and at which part of its budget: the
            geometric mean, a miss counting as the whole budget and one more
-A run that diverged ends nowhere: it has lost its pair, and its ratio counts as CAP.
+A run that diverged ends nowhere: it has lost its pair. Ratios count as CAP at most.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from benchmarks.suite import ledger, workloads
 from benchmarks.suite.scores import CAP, Record, aligned, final, spent, time_of
 from steepest import statistics
 from steepest.errors import UserError
+
+BEST = "best"
+"""The metric at the lowest point of a curve, which a record does not hold by itself."""
 
 Ends: TypeAlias = dict[tuple[str, int], Record]
 """Runs of one method and length by workload and seed."""
@@ -56,7 +61,7 @@ def _ends(held: dict[str, Ends], names: Sequence[str]) -> str:
 
 
 def _beside(held: dict[str, Ends], against: str) -> str:
-    columns = ("worst", "on test", "ends below", "of workloads", "reached", "at")
+    columns = ("median", "worst", "on test", "at best", "ends below", "of workloads", "reached", "at")
     rows = [["method", f"ratio to {against}", *columns]]
     rows += [[method, *_line(runs, held[against])] for method, runs in held.items() if method != against]
     return aligned(rows)
@@ -88,14 +93,16 @@ def _line(ours: Ends, theirs: Ends) -> list[str]:
     shared = sorted(ours.keys() & theirs.keys())
     if not shared:
         return ["no pair"]
-    ratios, tested = (_ratios(ours, theirs, metric) for metric in ("final", "test"))
+    ratios, tested, best = (_ratios(ours, theirs, metric) for metric in ("final", "test", BEST))
     middle = {name: float(np.median(found)) for name, found in ratios.items()}
     worst = max(middle, key=lambda name: middle[name])
     parts = [_part(ours[cell], theirs[cell]) for cell in shared]
     return [
         _mean([np.log(found) for found in ratios.values()]),
+        f"{float(np.median(list(middle.values()))):.3f}",
         f"{middle[worst]:.3f} {worst}",
         _mean([np.log(found) for found in tested.values()]),
+        _mean([np.log(found) for found in best.values()]),
         _share([one < 1 for found in ratios.values() for one in found]),
         _share([one < 1 for one in middle.values()]),
         _share([part <= 1 for part in parts]),
@@ -131,7 +138,13 @@ def _ratio(ours: Record, theirs: Record, metric: str) -> float:
     """Within 1/CAP and CAP."""
     if ours["diverged"] or theirs["diverged"]:
         return 1.0 if ours["diverged"] == theirs["diverged"] else CAP ** (1 if ours["diverged"] else -1)
-    return min(max(ours[metric] / theirs[metric], 1 / CAP), CAP)
+    return min(max(_value(ours, metric) / _value(theirs, metric), 1 / CAP), CAP)
+
+
+def _value(run: Record, metric: str) -> float:
+    if metric != BEST:
+        return float(run[metric])
+    return min(run["final"], *(point[2] for point in run["curve"] if point[2] is not None))
 
 
 def _part(ours: Record, theirs: Record) -> float:

@@ -52,15 +52,24 @@ UNSAID: Config = {}
 FIXED: Config = {"lr": None}
 """`fit` where nothing is measured: AdamW at its default rate, lowered at plateaus."""
 
+POINT: Config = {
+    "rule": "muonmatched",
+    "lr": 0.01,
+    "weight_decay": 0.1,
+    "schedule": "linear",
+    "average": 0.9999,
+}
+"""What `auto` mostly comes to, at one rate for all and without a search: what is left is what measuring adds."""
+
 SEARCHED: Config = dict.fromkeys(("rule", "lr", "schedule", "weight_decay"), "auto")
 """What Optuna draws: all that trials can tell about."""
 
 SHARES = {"optuna": 0.5, "optuna fifth": 0.2}
 """Shares of the budget that its trials take; the rest trains anew under the best of them."""
 
-ASIDE = ("auto rate", "fit", "fit fixed", *SHARES)
+ASIDE = ("auto rate", "fit", "fit fixed", "muonmatched point", *SHARES)
 """Methods that are run when they are named: one is for the grid of rates, two for `fit` where nothing
-is said, the others for budgets of several standard lengths."""
+is said, one for what measuring adds, the others for budgets of several standard lengths."""
 
 
 class Batches:
@@ -189,6 +198,7 @@ METHODS: dict[str, Method] = {
     "auto": partial(with_fit, AUTO),
     "fit": partial(with_fit, UNSAID),
     "fit fixed": partial(with_fit, FIXED),
+    "muonmatched point": partial(with_fit, POINT),
     "auto rate": auto_rate,
     **{name: partial(by_optuna, share) for name, share in SHARES.items()},
 }

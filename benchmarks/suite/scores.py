@@ -210,7 +210,7 @@ def _lines(logs: dict[str, np.ndarray]) -> list[list[str]]:
     corrected = statistics.holm([statistics.sign_flip(one) for one in logs.values()])
     bounds = [statistics.bca(one) for one in logs.values()]
     return [
-        _line(name, one, bound, p)
+        _row(name, float(one.mean()), bound, p, len(one))
         for (name, one), bound, p in zip(logs.items(), bounds, corrected, strict=True)
     ]
 
@@ -218,8 +218,12 @@ def _lines(logs: dict[str, np.ndarray]) -> list[list[str]]:
 def _all(logs: dict[str, np.ndarray], p: float) -> list[str]:
     """The row of all workloads, seeds resampled within each; its p corrected for the number of methods."""
     strata = list(logs.values())
-    bound = statistics.stratified(strata, lambda drawn: float(np.mean([np.mean(one) for one in drawn])))
-    return _line("all pairs", np.concatenate(strata), bound, p)
+
+    def mean(drawn: Sequence[np.ndarray]) -> float:
+        return float(np.mean([np.mean(one) for one in drawn]))
+
+    bound, count = statistics.stratified(strata, mean), sum(map(len, strata))
+    return _row("all pairs", mean(strata), bound, p, count)
 
 
 def _logs(found: Results, method: str, against: str, name: str) -> np.ndarray:
@@ -227,9 +231,9 @@ def _logs(found: Results, method: str, against: str, name: str) -> np.ndarray:
     return np.log(both[:, 0] / both[:, 1])
 
 
-def _line(name: str, logs: np.ndarray, bound: tuple[float, float], p: float) -> list[str]:
+def _row(name: str, mean: float, bound: tuple[float, float], p: float, count: int) -> list[str]:
     low, high = np.exp(bound)
-    return [name, f"{np.exp(logs.mean()):.3f}", f"[{low:.3f}, {high:.3f}]", f"{p:.3f}", str(len(logs))]
+    return [name, f"{np.exp(mean):.3f}", f"[{low:.3f}, {high:.3f}]", f"{p:.3f}", str(count)]
 
 
 def factors(found: Results) -> dict[str, np.ndarray]:

@@ -59,7 +59,7 @@ POINT: Config = {
     "schedule": "linear",
     "average": 0.9999,
 }
-"""What `auto` mostly comes to, at one rate for all and without a search: what is left is what measuring adds."""
+"""What `auto` mostly comes to, at one rate for all and without a search: the rest is what measuring adds."""
 
 SEARCHED: Config = dict.fromkeys(("rule", "lr", "schedule", "weight_decay"), "auto")
 """What Optuna draws: all that trials can tell about."""

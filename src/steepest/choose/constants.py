@@ -83,7 +83,7 @@ CREDIT = {"muonmatched": (2.0, 1.1)}
 others have 1: what gains late is not told from what gains early by early losses (Wen et al. 2025,
 arXiv:2509.02046: ranks flip while the rate falls). On the suite Muon at its best rate had come 0.46 to 1.6 of
 AdamW's way, at AdamW's best rate, after 1.5 % of a run, 0.98 to 1.6 after 4.5 %; at the end it was ahead on
-all eight."""
+six, level on one, and behind by a quarter on one, without a decay to suit either."""
 
 ALIKE = 2.0
 """Standard errors behind the highest rate of a rule within which the next lower one that is, is taken for it.

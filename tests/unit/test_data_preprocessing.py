@@ -147,6 +147,8 @@ def test_gaps_are_counted_and_empty_columns_named():
     assert gaps.told(values, rows, "median") == f"12 {said} (12); {empty}"
     assert gaps.told(values, rows[:10], "median") == f"2 {said} (2); {empty}"
     assert gaps.told({"ids": Y, "x": values}, rows, "median").endswith("column 3 of input 1")
+    other = "gap of other rows is filled by the mean of the training rows"
+    assert gaps.told(X, rows, "mean", [(np.where(np.eye(9) > 0, np.nan, 0.0), rows[:1])]) == f"1 {other}"
     assert "column 5 (1) and 3 more" in gaps.told(np.where(np.eye(9) > 0, np.nan, 0.0), rows[:9], "mean")
 
 

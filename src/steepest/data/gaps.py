@@ -1,8 +1,9 @@
-"""Gaps: missing values of the training part, counted by column, before they are filled."""
+"""Gaps: missing values, counted by column in the training part and in all in the others, before they are
+filled."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -15,9 +16,13 @@ NAMED = 6
 """Most columns that are named one by one."""
 
 
-def told(inputs: Tree, train: np.ndarray, impute: Impute) -> str:
-    """What is filled and what is empty among these rows, as a sentence; nothing where there are no gaps."""
-    holes = dict(_of_frame(inputs[train]) if isinstance(inputs, pl.DataFrame) else _of_arrays(inputs, train))
+def told(
+    inputs: Tree, train: np.ndarray, impute: Impute, others: Sequence[tuple[Tree, np.ndarray]] = ()
+) -> str:
+    """What is filled and what is empty among these rows, as a sentence; nothing where there are no gaps.
+
+    others  (inputs, rows) of further parts, whose gaps are filled by the same numbers"""
+    holes = _in(inputs, train)
     filled = {name: gaps for name, gaps in holes.items() if gaps < len(train)}
     empty = [name for name in holes if name not in filled]
     parts = []
@@ -27,7 +32,22 @@ def told(inputs: Tree, train: np.ndarray, impute: Impute) -> str:
         parts.append(f"{total} {are[0]} of the training rows {are[1]} filled by the {impute}: {where}")
     if empty:
         parts.append(f"empty in all training rows, so that nothing is learnt from them: {_listed(empty)}")
+    if more := sum(sum(_in(_numbers(held), rows).values()) for held, rows in others):
+        are = "gap of other rows is" if more == 1 else "gaps of other rows are"
+        parts.append(f"{more} {are} filled by the {impute} of the training rows")
     return "; ".join(parts)
+
+
+def _in(inputs: Tree, rows: np.ndarray) -> dict[str, int]:
+    """Columns with gaps among these rows, and how many."""
+    return dict(_of_frame(inputs[rows]) if isinstance(inputs, pl.DataFrame) else _of_arrays(inputs, rows))
+
+
+def _numbers(inputs: Tree) -> Tree:
+    """Without columns of text, which nothing is filled into."""
+    if not isinstance(inputs, pl.DataFrame):
+        return inputs
+    return inputs.select(name for name, kind in inputs.schema.items() if not is_text(kind))
 
 
 def _of_frame(frame: pl.DataFrame) -> Iterator[tuple[str, int]]:

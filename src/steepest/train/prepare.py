@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +67,7 @@ def prepare(recipe: Recipe, given: Given) -> Prepared:
         evidence=(
             Evidence("task", task.kind, task.why),
             Evidence("split", parts.how, parts.why),
-            *_gaps(source, parts, recipe),
+            *_gaps(held, rows, recipe),
         ),
     )
 
@@ -83,11 +84,19 @@ def read(recipe: Recipe, given: Given, name: str) -> Source:
     )
 
 
-def _gaps(source: Source, parts: Split, recipe: Recipe) -> tuple[Evidence, ...]:
+def _gaps(
+    held: Mapping[str, Source | None], rows: Mapping[str, np.ndarray], recipe: Recipe
+) -> tuple[Evidence, ...]:
     """What is missing in rows that can be looked at beforehand."""
-    if source.kind in ("dataset", "stream"):
+    seen = {
+        name: (one.inputs, rows[name])
+        for name, one in held.items()
+        if one is not None and one.kind not in ("dataset", "stream") and len(rows[name])
+    }
+    if "train" not in seen:
         return ()
-    found = gaps.told(source.inputs, parts.train, recipe.impute)
+    train = seen.pop("train")
+    found = gaps.told(*train, recipe.impute, list(seen.values()))
     return (Evidence("impute", recipe.impute, found),) if found else ()
 
 

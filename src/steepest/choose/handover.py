@@ -17,7 +17,7 @@ from steepest.choose.constants import LARGEST_SHARE
 from steepest.choose.insurance import cancel, insured, regret
 from steepest.choose.journal import Journal
 from steepest.choose.ledger import Chosen, Tell
-from steepest.choose.search import PLACE, START, choose
+from steepest.choose.search import PLACE, choose
 from steepest.choose.trial import SHOWN
 from steepest.evidence import Evidence
 from steepest.folder import Folder, write_atomic
@@ -59,8 +59,9 @@ def begin_anew(place: Path) -> None:
     """Forget what a search that has not ended has measured, but for the weights that it began with: the plan
     was another budget's."""
     if place.exists() and not (place / CHOSEN).exists():
-        for found in set(place.iterdir()) - {place / START}:
-            shutil.rmtree(found) if found.is_dir() else found.unlink()
+        for measured_once in place.glob("*.json"):  # first: one that is there needs the states of its arm
+            measured_once.unlink()
+        cancel(place)
 
 
 def read(place: Path) -> Chosen | None:

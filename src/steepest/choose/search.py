@@ -36,9 +36,6 @@ from steepest.train.state import into_model, of_model
 PLACE = "search"
 """Folder of a search in that of its run."""
 
-START = "start.safetensors"
-"""File of the weights that a search began with."""
-
 RACED = {"rule", "lr"}
 """Settings that arms race for."""
 
@@ -77,7 +74,7 @@ def choose(
 
 def _same_start(search: Search) -> None:
     """The weights that the search began with: a network that is handed over again may have others."""
-    path = search.journal.place / START
+    path = search.journal.place / "start.safetensors"
     if path.exists():
         into_model(search.job.model, read(path, load))
     else:

@@ -32,10 +32,15 @@ def told(
         parts.append(f"{total} {are[0]} of the training rows {are[1]} filled by the {impute}: {where}")
     if empty:
         parts.append(f"empty in all training rows, so that nothing is learnt from them: {_listed(empty)}")
-    if more := sum(sum(_in(_numbers(held), rows).values()) for held, rows in others):
+    if more := sum(_beside(empty, _in(_numbers(held), rows)) for held, rows in others):
         are = "gap of other rows is" if more == 1 else "gaps of other rows are"
         parts.append(f"{more} {are} filled by the {impute} of the training rows")
     return "; ".join(parts)
+
+
+def _beside(empty: list[str], holes: dict[str, int]) -> int:
+    """Gaps of the columns that the training rows can fill."""
+    return sum(gaps for name, gaps in holes.items() if name not in empty)
 
 
 def _in(inputs: Tree, rows: np.ndarray) -> dict[str, int]:

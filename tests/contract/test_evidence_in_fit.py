@@ -1,6 +1,8 @@
 """What is measured in a fit is on record, shown when it is decided, and told afterwards."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +79,56 @@ def _told_afterwards(run: st.Run) -> None:
         )
     assert names["loss_of"](model(inputs), target).item() < before
     assert all(bool(torch.isfinite(w).all()) for w in model.parameters())
+
+
+def test_nothing_is_trained_between_a_decision_and_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is late is late by updates, which are what a search is made of."""
+    passes, made, shown = [0], dict[str, int](), dict[str, int]()
+    backward, begin = torch.Tensor.backward, evidence.Evidence.__init__
+
+    def counted(tensor: torch.Tensor, *args: Any, **more: Any) -> None:
+        passes[0] += 1
+        backward(tensor, *args, **more)
+
+    def noted(one: evidence.Evidence, *args: Any, **more: Any) -> None:
+        begin(one, *args, **more)
+        made.setdefault(str(one), passes[0])
+
+    class Now(io.StringIO):
+        def write(self, text: str) -> int:
+            shown.update({line: passes[0] for line in text.splitlines() if line not in shown})
+            return super().write(text)
+
+    monkeypatch.setattr(torch.Tensor, "backward", counted)
+    monkeypatch.setattr(evidence.Evidence, "__init__", noted)
+    settings: dict[str, Any] = {"data": DATA, "model": "mlp", "hidden": [16], "budget": "600 steps"}
+    written, given = separate(settings | dict.fromkeys((*OPEN, "batch_size"), "auto"))
+    folder, console = Folder(tmp_path / "run"), Console(file=Now(), width=200)
+    run = lifecycle.begin(folder, Recipe.of(written), given, console)
+    told = {str(one) for one in run.evidence if one.choice in (*OPEN, "batch_size")}
+    assert len(told) >= len(OPEN) + 1
+    assert len({made[line] for line in told}) > 2, (
+        "decisions are made one after the other, not all at the end"
+    )
+    assert {line: shown[line] for line in told} == {line: made[line] for line in told}
+
+
+FIT = """
+import steepest as st
+from sklearn.datasets import load_digits
+st.fit(load_digits(return_X_y=True), model="mlp", hidden=[16], budget="100000 steps")
+"""
+
+
+def test_a_line_goes_through_a_pipe_while_the_run_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FIT]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            assert any(line.startswith("edge of ") for line in child.stdout)
+            assert child.poll() is None, "buffered until its end"
+            assert not list(tmp_path.glob("**/result.json"))
+        finally:
+            child.kill()

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from small_search import LINE, SLOW, X, fit, told, z
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 import steepest as st
-from steepest.choose import insurance, pace, race, search, trial
+from steepest.choose import constants, insurance, pace, race, rungs, search, trial
 from steepest.errors import UserError
 from steepest.evidence import Evidence
 from steepest.folder import Unwritable
@@ -188,6 +189,23 @@ def test_a_logger_takes_a_run_that_goes_back_for_one_run(monkeypatch: pytest.Mon
     assert told(run, "insurance").decided != "kept"
     assert (heard.words[0], heard.words.count("config")) == ("config", 1)
     assert [word for word in heard.words if word not in ("config", "log")] == ["finished"] == heard.words[-1:]
+
+
+@pytest.mark.parametrize("steps", [1000, 3000])
+def test_a_run_that_goes_back_keeps_to_the_share_of_a_search(
+    steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at sooner where a search has left less; and a default that has won goes back too."""
+    monkeypatch.setattr(insurance, "REGRET", dict.fromkeys(insurance.REGRET, -np.inf))
+    monkeypatch.setattr(rungs, "TIE", np.inf)
+    network: dict[str, Any] = {"model": "mlp", "hidden": [16], "batch_size": 64}
+    run = fit(load_digits(return_X_y=True), f"{steps} steps", lr="auto", rule="auto", **network)
+    assert told(run, "lr").decided == pytest.approx(0.01)
+    assert run.chosen["again"]
+    assert run.chosen["lr"] == pytest.approx(10**-2.5)
+    lost = run.chosen["gradients"] - run.chosen["reused"]
+    looks = len(run.history) * constants.FORWARD * 270 / 64
+    assert 0.05 * steps < lost + looks <= constants.LARGEST_SHARE * steps
 
 
 def test_what_a_race_has_spent_is_spent_where_memory_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:

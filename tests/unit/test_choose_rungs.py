@@ -7,8 +7,18 @@ import numpy as np
 import pytest
 from torch import nn
 
-from steepest.choose.arms import Arm, below, beyond, candidates, default, families, lowest, protected
-from steepest.choose.constants import ARMS, LARGEST_SHARE, LONGER, REMEMBERED, TAU
+from steepest.choose.arms import (
+    Arm,
+    below,
+    beyond,
+    candidates,
+    default,
+    families,
+    leader,
+    lowest,
+    protected,
+)
+from steepest.choose.constants import ARMS, CLIMBS, LARGEST_SHARE, LED, LONGER, REMEMBERED, TAU
 from steepest.choose.decay import weight_decay
 from steepest.choose.plan import Plan, going_on, plan
 from steepest.choose.rungs import Standing, credited, expected, lower, peak, standings, survivors, winner
@@ -181,6 +191,27 @@ def test_a_free_rule_brings_several_families() -> None:
     assert len({arm.name for arm in arms}) == len(arms)
 
 
+def test_where_a_rule_of_matrices_races_it_is_the_one_to_beat() -> None:
+    """Three rates of it, and one of the default rule, which climbs where it is best."""
+    net = nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 9), nn.Linear(9, 2))
+    first = families(CONTROL, True, net)
+    led = leader(first)
+    assert (led.rule, led.lr) == ("muonmatched", pytest.approx(0.01))
+    begin = [first[0], first[1].at(10**-2.5)]
+    arms = candidates(led, begin, True, LED - CLIMBS)
+    tried = [("muonmatched", -2.0), ("adamw", -2.5), ("muonmatched", -1.5), ("muonmatched", -2.5)]
+    assert [(arm.rule, math.log10(arm.lr)) for arm in arms] == [
+        (rule, pytest.approx(lr)) for rule, lr in tried
+    ]
+    assert beyond(arms, 1) == arms[1].at(pytest.approx(1e-2))
+
+
+def test_elsewhere_the_default_is_the_one_to_beat() -> None:
+    assert leader([CONTROL]) == leader(families(CONTROL, True, nn.Linear(3, 2))) == CONTROL
+    alone = Arm("muonmatched", 1e-3)
+    assert leader([alone]) == alone, "a rule that a person has named"
+
+
 @pytest.mark.parametrize(
     "net", [nn.Linear(3, 2), nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 9), nn.Linear(9, 2))]
 )
@@ -198,16 +229,17 @@ def dearest(drawn: Plan) -> int:
     running, steps, before = drawn.arms, 0, 0
     for end in drawn.rungs:
         steps += running * (end - before)
-        running, before = going_on(running, drawn.rules), end
+        running, before = going_on(running), end
     return steps - max(drawn.rungs, default=0)
 
 
-@pytest.mark.parametrize("rules", [1, 2])
+@pytest.mark.parametrize(("rules", "arms"), [(1, ARMS[1]), (2, ARMS[1]), (2, LED)])
 @pytest.mark.parametrize("ramps", [0, 1, 2])
 @pytest.mark.parametrize("updates", [200, 300, 400, 500, 999, 3000, 20_000])
-def test_the_dearest_search_keeps_to_its_share(updates: int, ramps: int, rules: int) -> None:
+def test_the_dearest_search_keeps_to_its_share(updates: int, ramps: int, rules: int, arms: int) -> None:
     """All stages as planned."""
-    drawn = plan(updates, ramps=ramps, rules=rules)
+    drawn = plan(updates, ramps=ramps, rules=rules, arms=arms)
+    assert drawn.arms <= arms
     sanity = 21 if updates >= 2000 else 1
     spent = dearest(drawn) + ramps * 4 / 3 * drawn.ramp + drawn.scores + sanity
     assert spent / updates <= LARGEST_SHARE

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import zip_longest
 from typing import Any
 
 from torch import nn
 
 from steepest import rules
-from steepest.choose.constants import ABOVE, AROUND_EDGE, MATRICES, RATES, SAME, STEP
+from steepest.choose.constants import ABOVE, AROUND_EDGE, LEADS, MATRICES, RATES, SAME, STEP
 from steepest.engine.torch.hidden import hidden
 from steepest.errors import UserError
 from steepest.recipe import Recipe
@@ -53,15 +54,26 @@ def families(control: Arm, free: bool, model: nn.Module, decay: float | None = N
     return [control, other if decay is None else replace(other, weight_decay=decay)]
 
 
+def leader(first: Sequence[Arm]) -> Arm:
+    """The arm to beat where these families race: the default, or another that has led so far."""
+    led = [arm.at(arm.lr * LEADS[arm.rule]) for arm in first if arm.rule in LEADS]
+    return led[0] if led and len(first) > 1 else first[0]
+
+
 def candidates(control: Arm, first: Sequence[Arm], free_rate: bool, most: int) -> list[Arm]:
     """The arms to begin with in order of priority, the control first, none twice.
 
-    first  each family at the lowest rate that it begins with, that of the control first"""
+    first  each family at the lowest rate that it begins with, that of the default first"""
     if not free_rate:  # the rate is a person's: families at that rate
         return _different([control, *(arm.at(control.lr) for arm in first)])[:most]
-    ladders = [[arm.at(arm.lr * factor) for factor in RATES] for arm in first]
-    middle, low, high = zip(*((ladder[1], ladder[0], ladder[2]) for ladder in ladders), strict=True)
-    return _different([control, *middle, *high, *low])[:most]
+    in_turn = zip_longest(*(_ladder(arm, control) for arm in first))
+    return _different([control, *(arm for arms in in_turn for arm in arms if arm is not None)])[:most]
+
+
+def _ladder(arm: Arm, control: Arm) -> list[Arm]:
+    """Rates of a family; one alone beside a control that leads, to climb from if it is best."""
+    led = control.rule in LEADS and arm.rule != control.rule
+    return [arm.at(arm.lr * factor) for factor in RATES[: 1 if led else None]]
 
 
 def lowest(arm: Arm, edge: float, power: float) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steepest.choose import journal, pace
 from steepest.choose.constants import LARGEST_SHARE
-from steepest.choose.insurance import cancel, insured, regret
+from steepest.choose.insurance import cancel, insured, raced, regret
 from steepest.choose.journal import Journal
 from steepest.choose.ledger import Chosen, Tell
 from steepest.choose.search import PLACE, choose
@@ -148,7 +148,7 @@ def _hand_over(folder: Folder, chosen: Chosen, seconds: float, tell: Tell) -> No
         numbers["progress"] = numbers["progress"] | {"seconds": seconds}
         state = _continued(snapshot.state, chosen.settings.get("average") is not None)
         checkpoint.write(folder.checkpoints, replace(snapshot, state=state, numbers=numbers))
-    waits = {f"arm-{chosen.arm}", "arm-0"} if chosen.arm else set()
+    waits = {f"arm-{chosen.arm}", "arm-0"} if raced(chosen, place) else set()
     for arm in place.glob("arm-*"):
         if arm.is_dir() and arm.name not in waits:
             shutil.rmtree(arm)

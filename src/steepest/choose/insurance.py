@@ -15,11 +15,11 @@ from statistics import fmean
 from typing import Any
 
 from steepest.choose import journal, rungs
-from steepest.choose.arms import Arm, default
-from steepest.choose.constants import REGRET, STEP, TRIED
+from steepest.choose.arms import Arm
+from steepest.choose.constants import LARGEST_SHARE, REGRET, STEP, TRIED
 from steepest.choose.decay import weight_decay
 from steepest.choose.ledger import Chosen
-from steepest.choose.scores import Shown, held_out, losses
+from steepest.choose.scores import Shown, evaluations, held_out, losses
 from steepest.evidence import Evidence
 from steepest.train import budget, checkpoint
 from steepest.train.job import Job
@@ -27,6 +27,9 @@ from steepest.train.settled import rule_of
 
 HELD = "held"
 """Name of the measurement that says how many examples arms were scored on."""
+
+DEFAULT = "default"
+"""Name of that which says which arm was the one to beat, where arms raced."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +57,43 @@ class Insurance:
 
 
 def insured(job: Job, chosen: Chosen, place: Path, total: int) -> Insurance | None:
-    """The insurance of a run; None where the default won, the run has gone back before, or there are no
+    """The insurance of a run; None where no arms have raced, the run has gone back before, or there are no
     held-out examples to compare on.
 
     job: the one that was searched for, with defaults in the place of what was open"""
-    if not chosen.arm or chosen.again or not held_out(job, **_value(place / f"{HELD}.json")).batches:
+    if (
+        chosen.again
+        or not raced(chosen, place)
+        or not held_out(job, **_value(place / f"{HELD}.json")).batches
+    ):
         return None
-    at = chosen.step + max(round(TRIED * (total - chosen.step)), 1)
+    at = chosen.step + _tried(job, chosen, total)
     spent = replace(chosen, gradients=chosen.gradients + at - chosen.step, again=True)
     found = [_to_default(job, spent, place, total), _to_lower(job, spent, place, total)]
     ways = sorted((way for way in found if way is not None), key=lambda way: fmean(way.scores))
     return Insurance(at, at - chosen.step, _value(place / f"{HELD}.json"), ways) if ways else None
 
 
+def raced(chosen: Chosen, place: Path) -> bool:
+    """Whether a run goes on from an arm that others have raced with."""
+    return chosen.arm is not None and (place / f"{DEFAULT}.json").exists()
+
+
+def _tried(job: Job, chosen: Chosen, total: int) -> int:
+    """Updates before the look, of those that follow the search: as many as may be for nothing."""
+    follow, allowed = total - chosen.step, total + chosen.lost
+    left = LARGEST_SHARE * allowed - chosen.lost - evaluations(job, total)
+    fewest, most = (share * follow for share in TRIED)
+    return max(round(min(max(left, fewest), most)), 1)
+
+
 def _to_default(job: Job, chosen: Chosen, place: Path, total: int) -> WayBack | None:
+    if chosen.arm == 0:
+        return None
     last = max(place.glob("arm-0-*.json"), key=lambda path: int(path.stem.rpartition("-")[2]), default=None)
     if last is None or (result := _value(last))["dead"] or not _waits(place, 0, result["step"]):
         return None
-    arm, step = default(job.recipe), result["step"]
+    arm, step = Arm(**_value(place / f"{DEFAULT}.json")), result["step"]
     # The warm-up that was asked for: where another arm won, it ended with the search.
     asked = budget.parse(job.recipe.warmup, "warmup").steps(job.source.per_epoch)
     rise = {"warmup": asked} if asked else {}

@@ -47,7 +47,7 @@ class Plan:
     @property
     def times(self) -> int:
         """Scores that will be taken at most, the one of the start among them."""
-        return _times(self.arms, self.rungs, self.rules)
+        return _times(self.arms, self.rungs)
 
 
 def plan(
@@ -58,22 +58,24 @@ def plan(
     score: float = 0.0,
     renewal: float = 0.0,
     rules: int = 2,
+    arms: int = ARMS[1],
 ) -> Plan:
     """The plan for a budget.
 
     most   the share of it that a search may take;   ramps  range tests that it will make
     beside gradient evaluations that come out of that share too: what was spent, the run's own evaluations
     score  gradient evaluations that one score costs at least;   renewal  what it costs beside its examples
-    rules  how many race: the rates of one alone race for longer, where that leaves room to look around"""
+    rules  how many race: the rates of one alone race for longer, where that leaves room to look around
+    arms   how many are worth it at most"""
     part = most / LARGEST_SHARE * min(1.0, LONGEST / max(updates, 1))
     ramp = max(round(part * EDGE_SHARE * updates), FEWEST_STEPS)
     scores = part * SCORES_SHARE * updates
     left = (most - part * SANITY_SHARE) * updates - ramps * ramp * (1 + FORWARD) - beside
     usual, longer = (_rungs(part * factor * updates) for factor in (1.0, LONGER))
-    room = partial(_room, left=left, rules=rules, scores=scores, score=score, renewal=renewal)
+    room = partial(_room, left=left, most=arms, scores=scores, score=score, renewal=renewal)
     rungs = longer if rules == 1 and room(longer) > ARMS[0] else usual
-    arms = room(rungs)
-    return Plan(updates, ramp, scores, arms, rungs if arms else (), rules)
+    racing = room(rungs)
+    return Plan(updates, ramp, scores, racing, rungs if racing else (), rules)
 
 
 def sprint(
@@ -83,21 +85,19 @@ def sprint(
     part, (share, fewest) = most / LARGEST_SHARE, SPRINT
     scores, rungs = part * SCORES_SHARE * updates, (max(round(part * share * updates), fewest),)
     left = (most - part * SANITY_SHARE) * updates - beside
-    arms = _room(rungs, left, 1, scores, score, renewal)
+    arms = _room(rungs, left, ARMS[1], scores, score, renewal)
     return Plan(updates, 0, scores, arms, rungs if arms else (), 1)
 
 
-def _room(
-    rungs: tuple[int, ...], left: float, rules: int, scores: float, score: float, renewal: float
-) -> int:
+def _room(rungs: tuple[int, ...], left: float, most: int, scores: float, score: float, renewal: float) -> int:
     """How many arms fit. What the winner has trained is kept, and does not count."""
 
     def cost(arms: int) -> float:
-        times = _times(arms, rungs, rules)
+        times = _times(arms, rungs)
         scored = max(scores, times * score) + times * renewal
-        return _cost(arms, rungs, rules) - rungs[-1] + scored
+        return _cost(arms, rungs) - rungs[-1] + scored
 
-    return max((n for n in range(ARMS[0], ARMS[1] + 1) if cost(n) <= left), default=0)
+    return max((n for n in range(ARMS[0], most + 1) if cost(n) <= left), default=0)
 
 
 def _rungs(updates: float) -> tuple[int, ...]:
@@ -105,24 +105,24 @@ def _rungs(updates: float) -> tuple[int, ...]:
     return tuple(max(round(share * updates), least) for share, least in ends)
 
 
-def _times(arms: int, rungs: tuple[int, ...], rules: int) -> int:
-    return 1 + sum(running for running, _ in _stages(arms, rungs, rules))
+def _times(arms: int, rungs: tuple[int, ...]) -> int:
+    return 1 + sum(running for running, _ in _stages(arms, rungs))
 
 
-def _cost(arms: int, rungs: tuple[int, ...], rules: int) -> int:
-    return sum(running * length for running, length in _stages(arms, rungs, rules))
+def _cost(arms: int, rungs: tuple[int, ...]) -> int:
+    return sum(running * length for running, length in _stages(arms, rungs))
 
 
-def _stages(arms: int, rungs: tuple[int, ...], rules: int) -> list[tuple[int, int]]:
+def _stages(arms: int, rungs: tuple[int, ...]) -> list[tuple[int, int]]:
     """(arms that run, updates of each) on every rung."""
     found, before = [], 0
     for end in rungs:
         found.append((arms, end - before))
-        arms, before = going_on(arms, rules), end
+        arms, before = going_on(arms), end
     return found
 
 
-def going_on(arms: int, rules: int) -> int:
-    """How many arms of a rung go on at most, where so many rules race."""
+def going_on(arms: int) -> int:
+    """How many arms of a rung go on at most."""
     share, least = KEPT
-    return max(math.ceil(share * arms), min(arms, least + rules))
+    return max(math.ceil(share * arms), min(arms, least))

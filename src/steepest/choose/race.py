@@ -87,7 +87,7 @@ class Race:
 
     def _survivors(self, ranked: list[Standing]) -> list[int]:
         always = protected(self.arms, [one.arm for one in ranked])
-        return rungs.survivors(ranked, always, self.start(), going_on(len(ranked), self.plan.rules))
+        return rungs.survivors(ranked, always, self.start(), going_on(len(ranked)))
 
     def between(self, arm: int) -> float:
         """The rate that the scores of the latest rung point to on which the neighbours of an arm ran too; an
@@ -214,7 +214,7 @@ class Race:
 
     def long(self, end: int) -> str:
         """How long arms have trained to this end of the default's."""
-        return f"the time of {end} updates of {self.arms[0].rule}" if self.slow else f"{end} updates"
+        return f"the time of {end} updates of {self.job.recipe.rule}" if self.slow else f"{end} updates"
 
     def _made(self, arm: int) -> int:
         """Updates of an arm on its latest rung."""

@@ -16,7 +16,7 @@ from steepest.choose.constants import FEWEST_ROWS, FORWARD, SCORED, SEEN, STATIS
 from steepest.choose.trial import Trial
 from steepest.data.batches import batches, count
 from steepest.models.probe import norms_by_batch
-from steepest.train import memory, network
+from steepest.train import budget, memory, network
 from steepest.train.average import renew_statistics
 from steepest.train.job import Job
 
@@ -72,6 +72,15 @@ def least(job: Job) -> float:
 def renewal(job: Job) -> float:
     """Gradient evaluations that batch norms cost in each score, which are measured anew."""
     return _renewed(job.model) * FORWARD
+
+
+def evaluations(job: Job, updates: int) -> float:
+    """Gradient evaluations that the looks of a run at its validation part come to."""
+    every = budget.parse(job.recipe.evaluate_every, "evaluate_every").steps(job.source.per_epoch)
+    rows = job.prepared.sizes.get("val")
+    if not every or not rows:
+        return 0.0
+    return updates // every * FORWARD * rows / job.size
 
 
 def score(trial: Trial, held: Held) -> list[float]:

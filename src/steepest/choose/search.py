@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 from safetensors.torch import load, save
 
 from steepest.choose import constants, pace, ramp, rungs
-from steepest.choose.arms import Arm, candidates, default, families, lowest, number
+from steepest.choose.arms import Arm, candidates, default, families, leader, lowest, number
 from steepest.choose.critical_batch import choose_batch
 from steepest.choose.follow import clip, finished, settled
-from steepest.choose.insurance import HELD
+from steepest.choose.insurance import DEFAULT, HELD
 from steepest.choose.journal import Journal, read
 from steepest.choose.ledger import Chosen, Search, Tell, plain, unmeasured
 from steepest.choose.plan import Plan, plan, sprint
 from steepest.choose.race import Race
 from steepest.choose.sanity import readable_again, sanity
-from steepest.choose.scores import held_out, least, renewal, too_few
+from steepest.choose.scores import evaluations, held_out, least, renewal, too_few
 from steepest.choose.threads import threads
 from steepest.evidence import Evidence
 from steepest.folder import Folder, write_atomic
@@ -125,7 +125,8 @@ def _descent(search: Search) -> Chosen:
     search.told(_looked(search, updates))
     given = number(search.job.asked.weight_decay)
     first = families(default(search.job.recipe), "rule" in search.open, search.job.model, given)
-    beside += _evaluations(search.job, updates) if search.trains else 0.0
+    if search.trains:
+        beside += evaluations(search.job, round((1 - constants.LARGEST_SHARE) * updates))
     drawn = _drawn(search, updates, first, beside)
     if updates < constants.SMALL and not drawn.rungs:
         return finished(search, _untried(search, _few(search, updates)), updates, None)
@@ -139,7 +140,8 @@ def _descent(search: Search) -> Chosen:
 def _drawn(search: Search, updates: int, first: list[Arm], beside: float) -> Plan:
     """The race that the budget holds: of rules and rates; where it is small, of rates alone."""
     cost, ramps = (least(search.job), renewal(search.job)), _ramps(search, first)
-    drawn = plan(updates, search.most, ramps, beside, *cost, rules=len(first))
+    most = constants.ARMS[1] if leader(first) is first[0] else constants.LED
+    drawn = plan(updates, search.most, ramps, beside, *cost, rules=len(first), arms=most)
     none = replace(drawn, arms=0, rungs=())
     if "lr" not in search.open:
         return none if updates < constants.SMALL else drawn
@@ -155,15 +157,6 @@ def _by_heart(search: Search, drawn: Plan) -> str:
     if not why or per_epoch is None or drawn.rungs[-1] <= per_epoch:
         return ""
     return f"{why}, and training batches, which could stand in, come again within {drawn.rungs[-1]} updates"
-
-
-def _evaluations(job: Job, updates: int) -> float:
-    """Gradient evaluations that the looks of a run at its validation part come to."""
-    every = budget.parse(job.recipe.evaluate_every, "evaluate_every").steps(job.source.per_epoch)
-    rows = job.prepared.sizes.get("val")
-    if not every or not rows:
-        return 0.0
-    return (1 - constants.LARGEST_SHARE) * updates // every * constants.FORWARD * rows / job.size
 
 
 def _ramps(search: Search, first: list[Arm]) -> int:
@@ -217,7 +210,8 @@ def _bounded(search: Search, drawn: Plan, arm: Arm) -> Arm:
 
 def _raced(search: Search, drawn: Plan, first: list[Arm]) -> Chosen:
     free_rate = "lr" in search.open
-    control = first[0]
+    control = leader(first) if free_rate else first[0]
+    search.journal.once(DEFAULT, lambda: asdict(control))
     tested = _tested(first) if free_rate and drawn.ramp else {}
     edges = {one: _edge(search, arm, drawn.ramp) for one, arm in tested.items()}
     begin = [_lowest(search, arm, edges[rule_of_edge(arm)]) for arm in first] if edges else first
@@ -227,12 +221,12 @@ def _raced(search: Search, drawn: Plan, first: list[Arm]) -> Chosen:
     if race.held.why:
         search.told(Evidence("held_out", "training batches", race.held.why))
     if "clip_norm" in search.open:  # the default arm goes first, the others are clipped from their start
-        race.run(0, drawn.rungs[0])
+        race.run(0, race.fewer(0, drawn.rungs[0]))
         search.job = search.job.having({"clip_norm": clip(search, race)})
         race.under(search.job)
     ranked = race.race(search.told)
     if not ranked[0].loss < race.start():
-        return _hopeless(search, drawn, control)
+        return _hopeless(search, drawn, first[0])
     index = rungs.winner(race.arms, ranked, 0, race.start())
     if len(race.losses) == 1:  # of a small budget, or of one whose clock cut the race short
         index = rungs.lower(race.arms, ranked, index)

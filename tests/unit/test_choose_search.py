@@ -225,13 +225,22 @@ def test_a_search_is_within_a_quarter_as_the_network_counts_it(budget: int) -> N
 # --- bad input ---
 
 
-def test_a_budget_too_small_says_so_and_takes_the_default() -> None:
-    run = fit((X, y), f"{constants.SHORT - 1} steps", hidden=[8], **ALL)
+@pytest.mark.parametrize(
+    ("given", "lr", "schedule"), [({}, pytest.approx(0.01), "linear"), ({"rule": "adamw"}, 1e-3, "plateau")]
+)
+def test_a_budget_too_small_says_so_and_takes_the_default(
+    given: dict[str, Any], lr: Any, schedule: str
+) -> None:
+    """A default rate of AdamW goes further where it does not fall."""
+    run = fit((X, y), f"{constants.SHORT - 1} steps", hidden=[8], **ALL | given)
     assert run.status == "finished"
-    assert told(run, "lr").decided == 1e-3
+    assert told(run, "lr").decided == lr
     assert "too small to measure it" in told(run, "lr").why
-    assert told(run, "schedule").decided == "plateau", "a default rate goes further where it does not fall"
+    assert told(run, "schedule").decided == schedule
     assert run.steps == constants.SHORT - 1
+    if not given:
+        assert told(run, "rule").decided == run.chosen["rule"] == "muonmatched"
+        assert run.chosen["average"] == constants.WATCHED
 
 
 def test_no_part_of_an_instant_is_spent_on_timing() -> None:
@@ -253,7 +262,8 @@ def test_seconds_that_hold_no_search_are_used_to_their_end() -> None:
 
 def test_a_rate_that_no_race_has_chosen_does_not_fall() -> None:
     """More than 200 updates, but evaluations that take more than a search may."""
-    run = fit((X, y), "300 steps", hidden=[8], batch_size=2, evaluate_every="1 step", **ALL)
+    dear: dict[str, Any] = {"batch_size": 2, "evaluate_every": "1 step"}
+    run = fit((X, y), "300 steps", hidden=[8], **ALL | dear | {"rule": "adamw"})
     assert "too few for a race" in told(run, "lr").why
     assert told(run, "schedule").decided == "plateau"
 
@@ -261,7 +271,7 @@ def test_a_rate_that_no_race_has_chosen_does_not_fall() -> None:
 def test_few_rows_seen_again_within_a_race_do_not_choose_a_rate() -> None:
     run = fit((X[:120], y[:120]), "800 steps", hidden=[8], **ALL)
     assert "come again within" in told(run, "lr").why
-    assert told(run, "lr").decided == 1e-3
+    assert told(run, "lr").decided == pytest.approx(0.01)
     whole = fit((X, y), "300 steps", hidden=[8], val=0, **ALL)
     assert "stand in" in told(whole, "held_out").why, "a race that ends before the first epoch may go by them"
 
@@ -294,13 +304,18 @@ def test_a_bound_that_nobody_will_wait_for_is_searched_as_a_long_run() -> None:
     assert endless.scores == pytest.approx(long.scores)
 
 
-def test_a_small_budget_races_rates_of_the_default_rule_without_a_range_test() -> None:
-    run = fit((X, y), "120 steps", hidden=[8], **ALL)
+@pytest.mark.parametrize(("rule", "arms"), [("auto", {3}), ("adamw", {3, 4, 5})])
+def test_a_small_budget_races_rates_of_one_rule_without_a_range_test(rule: str, arms: set[int]) -> None:
+    """Those of the rule that leads, or of the one that is said."""
+    run = fit((X, y), "120 steps", hidden=[8], **ALL | {"rule": rule})
     assert not [one for one in run.evidence if one.choice.startswith("edge")]
     assert [one.choice for one in run.evidence if one.choice.startswith("rung")] == ["rung 1"]
-    assert {row["arm"].split()[0] for row in told(run, "rung 1").candidates} == {"adamw"}
+    rows = told(run, "rung 1").candidates
+    assert {row["arm"].split()[0] for row in rows} == {"muonmatched" if rule == "auto" else "adamw"}
+    assert len(rows) in arms
     assert told(run, "lr").decided > 1e-3, "in so few updates the default rate does not come far"
-    assert "a race of rates, not of rules" in told(run, "rule").why
+    if rule == "auto":
+        assert "a race of rates, not of rules" in told(run, "rule").why
     assert chosen(run)["gradients"] <= constants.LARGEST_SHARE * 120
 
 

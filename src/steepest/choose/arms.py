@@ -76,12 +76,13 @@ def _ladder(arm: Arm, control: Arm) -> list[Arm]:
     return [arm.at(arm.lr * factor) for factor in RATES[: 1 if led else None]]
 
 
-def lowest(arm: Arm, edge: float, power: float) -> float:
+def lowest(arm: Arm, edge: float | None, power: float) -> float:
     """The lowest rate that a rule begins with: its default, or above, unless the edge speaks against it.
 
     power: the root of the batch that its rate grows with"""
+    lr = arm.lr * ABOVE.get(arm.rule, 1.0)
     near, far = AROUND_EDGE[power]
-    return min(max(arm.lr * ABOVE.get(arm.rule, 1.0), edge / far), edge / near)
+    return lr if edge is None else min(max(lr, edge / far), edge / near)
 
 
 def below(arms: Sequence[Arm]) -> Arm:

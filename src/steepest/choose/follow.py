@@ -8,6 +8,7 @@ from statistics import median
 
 from steepest.choose import constants
 from steepest.choose.arms import Arm
+from steepest.choose.constants import LEADS
 from steepest.choose.decay import weight_decay
 from steepest.choose.ledger import Chosen, Search, unmeasured
 from steepest.choose.race import Race
@@ -146,8 +147,8 @@ def _highest(rule: Rule, updates: int) -> float:
 def _schedule(search: Search, race: Race | None, index: int, updates: int | None) -> dict[str, int] | None:
     if "schedule" not in search.open:
         return None
-    raced = race is not None and race.losses
-    if updates is None or ("lr" in search.open and not raced):
+    known = (race is not None and race.losses) or ("rule" in search.open and search.settings["rule"] in LEADS)
+    if updates is None or ("lr" in search.open and not known):
         few = "the length of the run is not known" if updates is None else _TOO_FEW
         search.tell(unmeasured("schedule", "plateau", few))
         search.settings["schedule"] = "plateau"

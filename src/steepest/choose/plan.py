@@ -79,14 +79,19 @@ def plan(
 
 
 def sprint(
-    updates: int, most: float = LARGEST_SHARE, beside: float = 0.0, score: float = 0.0, renewal: float = 0.0
+    updates: int,
+    most: float = LARGEST_SHARE,
+    beside: float = 0.0,
+    score: float = 0.0,
+    renewal: float = 0.0,
+    arms: int = ARMS[1],
 ) -> Plan:
     """The plan for a budget that holds no more: rates of one rule on one rung, without a range test."""
     part, (share, fewest) = most / LARGEST_SHARE, SPRINT
     scores, rungs = part * SCORES_SHARE * updates, (max(round(part * share * updates), fewest),)
     left = (most - part * SANITY_SHARE) * updates - beside
-    arms = _room(rungs, left, ARMS[1], scores, score, renewal)
-    return Plan(updates, 0, scores, arms, rungs if arms else (), 1)
+    racing = _room(rungs, left, arms, scores, score, renewal)
+    return Plan(updates, 0, scores, racing, rungs if racing else (), 1)
 
 
 def _room(rungs: tuple[int, ...], left: float, most: int, scores: float, score: float, renewal: float) -> int:

@@ -123,8 +123,7 @@ def _descent(search: Search) -> Chosen:
         return finished(search, _untried(search, why), updates, None)
     beside = search.gradients
     search.told(_looked(search, updates))
-    given = number(search.job.asked.weight_decay)
-    first = families(default(search.job.recipe), "rule" in search.open, search.job.model, given)
+    first = _families(search)
     if search.trains:
         beside += evaluations(search.job, round((1 - constants.LARGEST_SHARE) * updates))
     drawn = _drawn(search, updates, first, beside)
@@ -134,7 +133,22 @@ def _descent(search: Search) -> Chosen:
         return finished(search, _untried(search, why), updates, None)
     if not drawn.rungs or not search.open & RACED:
         return _without_race(search, drawn)
-    return _raced(search, drawn, first[: drawn.rules])
+    if drawn.rules < len(first):
+        control = _unmeasured(search)
+        return _raced(search, drawn, [arm for arm in first if arm.rule == control.rule], control)
+    return _raced(search, drawn, first, leader(first) if "lr" in search.open else first[0])
+
+
+def _families(search: Search) -> list[Arm]:
+    given = number(search.job.asked.weight_decay)
+    return families(default(search.job.recipe), "rule" in search.open, search.job.model, given)
+
+
+def _unmeasured(search: Search) -> Arm:
+    """The arm that stands where rule and rate are open and rules do not race: the one that leads; in seconds,
+    of which its updates may take more than the default's, and nobody knows how many, the default."""
+    known = search.allowed.seconds is None and search.open >= RACED
+    return leader(_families(search)) if known else default(search.job.recipe)
 
 
 def _drawn(search: Search, updates: int, first: list[Arm], beside: float) -> Plan:
@@ -147,7 +161,8 @@ def _drawn(search: Search, updates: int, first: list[Arm], beside: float) -> Pla
         return none if updates < constants.SMALL else drawn
     if updates >= constants.SMALL and drawn.rungs:
         return drawn
-    small = sprint(updates, search.most, beside, *cost)
+    led = _unmeasured(search).rule != first[0].rule
+    small = sprint(updates, search.most, beside, *cost, arms=constants.ARMS[0] if led else constants.ARMS[1])
     return small if small.rungs else none
 
 
@@ -171,15 +186,17 @@ def _looked(search: Search, updates: int) -> Evidence:
 
 def _untried(search: Search, why: str) -> Arm:
     """The default, said to be one where something else was asked for."""
-    arm = default(search.job.recipe)
+    known = why and search.updates() is not None
+    arm = _unmeasured(search) if known else default(search.job.recipe)
     for setting in sorted(search.open & (RACED | WATCHED)) if why else ():
-        search.tell(unmeasured(setting, getattr(search.job.recipe, setting), why))
+        stays = getattr(arm if setting in RACED else search.job.recipe, setting)
+        search.tell(unmeasured(setting, stays, why))
     return arm
 
 
 def _without_race(search: Search, drawn: Plan) -> Chosen:
     """A short budget bounds the default rate by the edge; rule and rate that are given are watched."""
-    arm = default(search.job.recipe)
+    arm = _unmeasured(search)
     if search.open & RACED:
         arm = _bounded(search, drawn, arm)
     fewest, most = constants.CLIP_STEPS
@@ -208,13 +225,12 @@ def _bounded(search: Search, drawn: Plan, arm: Arm) -> Arm:
     return arm.at(lr)
 
 
-def _raced(search: Search, drawn: Plan, first: list[Arm]) -> Chosen:
+def _raced(search: Search, drawn: Plan, first: list[Arm], control: Arm) -> Chosen:
     free_rate = "lr" in search.open
-    control = leader(first) if free_rate else first[0]
     search.journal.once(DEFAULT, lambda: asdict(control))
     tested = _tested(first) if free_rate and drawn.ramp else {}
     edges = {one: _edge(search, arm, drawn.ramp) for one, arm in tested.items()}
-    begin = [_lowest(search, arm, edges[rule_of_edge(arm)]) for arm in first] if edges else first
+    begin = [_lowest(search, arm, edges.get(rule_of_edge(arm))) for arm in first] if free_rate else first
     most = max(drawn.arms - constants.CLIMBS, constants.ARMS[0]) if free_rate else drawn.arms
     slow = _slowness(search, first)
     race = _race(search, drawn, candidates(control, begin, free_rate, most), drawn.scores, slow)
@@ -226,7 +242,7 @@ def _raced(search: Search, drawn: Plan, first: list[Arm]) -> Chosen:
         race.under(search.job)
     ranked = race.race(search.told)
     if not ranked[0].loss < race.start():
-        return _hopeless(search, drawn, first[0])
+        return _hopeless(search, drawn)
     index = rungs.winner(race.arms, ranked, 0, race.start())
     if len(race.losses) == 1:  # of a small budget, or of one whose clock cut the race short
         index = rungs.lower(race.arms, ranked, index)
@@ -234,7 +250,7 @@ def _raced(search: Search, drawn: Plan, first: list[Arm]) -> Chosen:
     return finished(search, arm, race.fewer(index, drawn.updates), race, index)
 
 
-def _lowest(search: Search, arm: Arm, edge: float) -> Arm:
+def _lowest(search: Search, arm: Arm, edge: float | None) -> Arm:
     job = search.job.having(arm.settings())
     return arm.at(lowest(arm, edge, power_of(rule_of(job.recipe, job.given))))
 
@@ -293,8 +309,9 @@ def _edge(search: Search, arm: Arm, steps: int) -> float:
     return found["rate"]
 
 
-def _hopeless(search: Search, drawn: Plan, control: Arm) -> Chosen:
-    why = f"no arm got below the loss it began with in {drawn.rungs[-1]} updates, so that the default stays"
+def _hopeless(search: Search, drawn: Plan) -> Chosen:
+    control = default(search.job.recipe)
+    why = f"no arm got below the loss it began with in {drawn.rungs[-1]} updates, so that the default stands"
     for setting in sorted(search.open & (RACED | WATCHED) - search.settings.keys()):
         stays = getattr(control if setting in RACED else search.job.recipe, setting)
         search.tell(unmeasured(setting, stays, why))

@@ -191,7 +191,7 @@ def test_a_logger_takes_a_run_that_goes_back_for_one_run(monkeypatch: pytest.Mon
     assert [word for word in heard.words if word not in ("config", "log")] == ["finished"] == heard.words[-1:]
 
 
-@pytest.mark.parametrize("steps", [1000, 3000])
+@pytest.mark.parametrize("steps", [330, 400, 600, 1000, 3000])
 def test_a_run_that_goes_back_keeps_to_the_share_of_a_search(
     steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +206,30 @@ def test_a_run_that_goes_back_keeps_to_the_share_of_a_search(
     lost = run.chosen["gradients"] - run.chosen["reused"]
     looks = len(run.history) * constants.FORWARD * 270 / 64
     assert 0.05 * steps < lost + looks <= constants.LARGEST_SHARE * steps
+
+
+def test_what_says_which_arm_was_the_one_to_beat_may_be_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "asdict", lambda arm: {"rle": arm.rule})
+    with pytest.raises(UserError, match=r"default\.json.*damaged.*search anew"):
+        fit(lr="auto", **LINE)
+
+
+def test_a_warmup_is_no_part_of_the_look_at_one_batch() -> None:
+    """Twenty updates of a run of 2000 or more, which a longer rise would leave nothing of."""
+    run = fit(budget="3000 steps", lr="auto", warmup="200 steps", **LINE)
+    assert told(run, "sanity").decided == "sound"
+
+
+def test_ways_back_are_reckoned_under_the_batch_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Evidence("batch_size", 16, "said by the test")
+    monkeypatch.setattr(search, "choose_batch", lambda *given: small)
+    monkeypatch.setattr(insurance, "REGRET", dict.fromkeys(insurance.REGRET, -np.inf))
+    free: dict[str, Any] = dict.fromkeys(("rule", "lr", "batch_size", "weight_decay"), "auto")
+    run = st.fit(load_digits(return_X_y=True), budget="1000 steps", model="mlp", hidden=[16], **free)
+    assert run.chosen["again"]
+    assert (lr := run.chosen["lr"]) < 0.04
+    memory = min(constants.TAU * told(run, "horizon").decided, constants.REMEMBERED * len(run.history))
+    assert run.chosen["weight_decay"] == pytest.approx(min(1 / (lr * memory), constants.DECAY_CAP), rel=0.1)
 
 
 def test_what_a_race_has_spent_is_spent_where_memory_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,7 +229,8 @@ def dearest(drawn: Plan) -> int:
     running, steps, before = drawn.arms, 0, 0
     for end in drawn.rungs:
         steps += running * (end - before)
-        running, before = going_on(running), end
+        protected_ones = 3 if drawn.rules == 2 else 2
+        running, before = max(going_on(running), min(running, 1 + protected_ones)), end
     return steps - max(drawn.rungs, default=0)
 
 

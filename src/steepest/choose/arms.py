@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
@@ -10,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from steepest import rules
-from steepest.choose.constants import ABOVE, AROUND_EDGE, LEADS, MATRICES, RATES, SAME, STEP
+from steepest.choose.constants import ABOVE, AROUND_EDGE, HIGHEST, LEADS, MATRICES, RATES, SAME, STEP
 from steepest.engine.torch.hidden import hidden
 from steepest.errors import UserError
 from steepest.recipe import Recipe
@@ -40,18 +41,18 @@ class Arm:
 
 
 def default(recipe: Recipe) -> Arm:
-    """The descent that the recipe gives where nothing is measured: the one to beat."""
+    """The descent that the recipe gives where nothing is measured."""
     return Arm(recipe.rule, float(recipe.lr or 0.0), number(recipe.weight_decay), dict(recipe.hyper))
 
 
-def families(control: Arm, free: bool, model: nn.Module, decay: float | None = None) -> list[Arm]:
-    """One arm a family, at its own default rate: the control first, another where the rule is free.
+def families(own: Arm, free: bool, model: nn.Module, decay: float | None = None) -> list[Arm]:
+    """One arm a family, at its own default rate: that of the recipe first, another where the rule is free.
 
     decay: the weight decay that a person has given, which all have then"""
     if not free:
-        return [control]
+        return [own]
     other = _usual("muonmatched" if _of_matrices(model) else "nesterov")
-    return [control, other if decay is None else replace(other, weight_decay=decay)]
+    return [own, other if decay is None else replace(other, weight_decay=decay)]
 
 
 def leader(first: Sequence[Arm]) -> Arm:
@@ -92,12 +93,14 @@ def below(arms: Sequence[Arm]) -> Arm:
 
 
 def beyond(arms: Sequence[Arm], best: int) -> Arm | None:
-    """The next rate outwards where the best arm is outermost among those of its rule; None: it is not."""
+    """The next rate outwards where the best arm is outermost among those of its rule; None: it is not, or as
+    high as its rule goes."""
     rates = sorted(arm.lr for arm in arms if alike(arm, arms[best]))
     lr = arms[best].lr
     if len(rates) > 1 and rates[0] < lr < rates[-1]:
         return None
-    return arms[best].at(lr * STEP if lr == rates[-1] else lr / STEP)
+    further = arms[best].at(lr * STEP if lr == rates[-1] else lr / STEP)
+    return None if lr < further.lr > HIGHEST.get(further.rule, math.inf) else further
 
 
 def protected(arms: Sequence[Arm], ranked: Sequence[int]) -> list[int]:

@@ -8,9 +8,9 @@ SHORT = 40
 """Fewer updates than this measure nothing: the shortest race would be a third of them."""
 
 SMALL = 200
-"""Fewer updates than this hold no range test, whose 12 steps would be more than 5 % of them: rates of the
-default rule race alone. On the suite at a fifth of its lengths, 40 to 160 updates, the default rate of AdamW
-cost a factor of 1.2 to 26 beside the best, which was 2 to 50 times higher."""
+"""Fewer updates than this hold no range test, whose 12 steps would be more than 5 % of them: rates of one
+rule race alone. On the suite at a fifth of its lengths, 40 to 160 updates, the default rate of AdamW cost a
+factor of 1.2 to 26 beside the best, which was 2 to 50 times higher."""
 
 LARGEST_SHARE = 0.25
 """Of the budget, for search and its evaluations together: what `fit` promises. The stages below add up to
@@ -62,8 +62,8 @@ seven rates on the suite (`calibrate`), the rate that leads after 6 % of a run c
 loss, the one that leads after 3 % up to 14 %."""
 
 KEPT = (0.5, 3)
-"""Largest share of the arms of a rung that goes on to the next, and how many may at least: the best, the next
-lower rate of its rule, which is often the default, and the best of the other rule."""
+"""Largest share of the arms of a rung that goes on to the next, and how many may at least. Those that are
+protected go on besides: the default, the next lower rate of the best one's rule, the best of another rule."""
 
 CLEARLY_WORSE = 1.64
 """Standard errors behind the best at which an arm is dropped, whatever its place: 5 %, one-sided."""
@@ -134,6 +134,9 @@ GROWTH = 1.15
 FEWEST_STEPS = 12
 """Steps of a range test over five decades."""
 
+BOTH_ENDS = 2
+"""Rates that it tries besides: the first, and the one beyond its range."""
+
 STEP = 10**0.5
 """Factor from one rate of a rule to the next. What lies between is read off a parabola."""
 
@@ -149,6 +152,11 @@ LEADS = {"muonmatched": STEP**2}
 """How far above its default, by rule, is the arm to beat where that rule races: 0.01. All 72 runs of the
 suite at 1.5 and 5 lengths in which AdamW's default was the arm to beat came to this rule, at a rate within a
 step of the ladder from there."""
+
+HIGHEST = {"muonmatched": 0.04}
+"""Highest rate, by rule, that a ladder climbs to. A step moves each weight by a fifth of it in the root mean
+square, whatever the gradient: 0.1 leads after a dozen updates, and no run of the suite that began there kept
+to it."""
 
 MATRICES = 0.1
 """Share of the weights that must lie in hidden matrices for a rule of matrices to be worth an arm; what it
@@ -243,7 +251,7 @@ start, which the critical batch of a run soon exceeds."""
 BLIND = 4
 """Times the usual size that may be chosen where no clock tells what it costs."""
 
-TRIED = (0.05, 0.1)
+TRIED = (0.03, 0.1)
 """Share of what follows the search after which the chosen run is held against the default arm and its own
 beginning: the larger one, or less, down to the smaller one, where a run that goes back would go beyond
 LARGEST_SHARE."""

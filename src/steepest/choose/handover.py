@@ -15,7 +15,7 @@ from torch import Tensor
 from steepest.choose import journal, pace
 from steepest.choose.constants import LARGEST_SHARE
 from steepest.choose.insurance import cancel, insured, raced, regret
-from steepest.choose.journal import Journal
+from steepest.choose.journal import LENGTH, Journal, spent
 from steepest.choose.ledger import Chosen, Tell
 from steepest.choose.search import PLACE, choose
 from steepest.choose.trial import SHOWN
@@ -32,7 +32,6 @@ AVERAGE = "average"
 """Name of the part of a snapshot that holds the average of a run."""
 
 CHOSEN = "chosen.json"
-LENGTH = "horizon-"
 LOST = "lost.json"
 
 
@@ -47,7 +46,7 @@ def measured(
         write_atomic(place / CHOSEN, json.dumps(chosen.flat(), indent=1).encode())
     if threads := chosen.settings.get("num_threads"):
         torch.set_num_threads(threads)
-    seconds = _seconds(place)
+    seconds = spent(place)
     horizon = _horizon(job.having(chosen.settings), chosen, Journal(place), seconds)
     if horizon is not None:  # whose seconds are those of the whole search, which others have told
         tell(replace(horizon, seconds=horizon.seconds - seconds))
@@ -164,11 +163,5 @@ def _continued(state: Mapping[str, Tensor], averaged: bool) -> dict[str, Tensor]
 def _note_lost(place: Path, seconds: float) -> None:
     """What a run took that is gone back from, as if it had been one more measurement."""
     (place / LOST).unlink(missing_ok=True)  # of a process that was killed before it had gone back
-    held = {"value": None, "seconds": seconds - _seconds(place)}
+    held = {"value": None, "seconds": seconds - spent(place)}
     write_atomic(place / LOST, json.dumps(held).encode())
-
-
-def _seconds(place: Path) -> float:
-    """What all measurements of a search took; that of the run's length is not one of them."""
-    files = (path for path in place.glob("*.json") if not path.name.startswith(LENGTH))
-    return sum(journal.read(path, json.loads).get("seconds", 0.0) for path in files)

@@ -61,13 +61,12 @@ def insured(job: Job, chosen: Chosen, place: Path, total: int) -> Insurance | No
     held-out examples to compare on.
 
     job: the one that was searched for, with defaults in the place of what was open"""
-    if (
-        chosen.again
-        or not raced(chosen, place)
-        or not held_out(job, **_value(place / f"{HELD}.json")).batches
-    ):
+    if chosen.again or not raced(chosen, place):
         return None
-    at = chosen.step + _tried(job, chosen, total)
+    job = job.having({key: chosen.settings[key] for key in {"batch_size"} & chosen.settings.keys()})
+    if not held_out(job, **_value(place / f"{HELD}.json")).batches:
+        return None
+    at = chosen.step + _tried(job, chosen, place, total)
     spent = replace(chosen, gradients=chosen.gradients + at - chosen.step, again=True)
     found = [_to_default(job, spent, place, total), _to_lower(job, spent, place, total)]
     ways = sorted((way for way in found if way is not None), key=lambda way: fmean(way.scores))
@@ -79,12 +78,19 @@ def raced(chosen: Chosen, place: Path) -> bool:
     return chosen.arm is not None and (place / f"{DEFAULT}.json").exists()
 
 
-def _tried(job: Job, chosen: Chosen, total: int) -> int:
+def _tried(job: Job, chosen: Chosen, place: Path, total: int) -> int:
     """Updates before the look, of those that follow the search: as many as may be for nothing."""
-    follow, allowed = total - chosen.step, total + chosen.lost
-    left = LARGEST_SHARE * allowed - chosen.lost - evaluations(job, total)
-    fewest, most = (share * follow for share in TRIED)
+    fewest, most = (share * (total - chosen.step) for share in TRIED)
+    left = _left(job, chosen, place, total) - evaluations(job, total)
     return max(round(min(max(left, fewest), most)), 1)
+
+
+def _left(job: Job, chosen: Chosen, place: Path, total: int) -> float:
+    """Updates that a search may still cost, of the share that it has at most."""
+    if (seconds := budget.parse(job.recipe.budget).seconds) is None:
+        return LARGEST_SHARE * (total + chosen.lost) - chosen.lost
+    took = journal.spent(place)
+    return (LARGEST_SHARE * seconds - took) * (total - chosen.step) / max(seconds - took, 1e-9)
 
 
 def _to_default(job: Job, chosen: Chosen, place: Path, total: int) -> WayBack | None:
@@ -93,14 +99,22 @@ def _to_default(job: Job, chosen: Chosen, place: Path, total: int) -> WayBack | 
     last = max(place.glob("arm-0-*.json"), key=lambda path: int(path.stem.rpartition("-")[2]), default=None)
     if last is None or (result := _value(last))["dead"] or not _waits(place, 0, result["step"]):
         return None
-    arm, step = Arm(**_value(place / f"{DEFAULT}.json")), result["step"]
-    # The warm-up that was asked for: where another arm won, it ended with the search.
-    asked = budget.parse(job.recipe.warmup, "warmup").steps(job.source.per_epoch)
-    rise = {"warmup": asked} if asked else {}
-    schedule = None if chosen.schedule is None else _begun({**chosen.schedule, **rise}, step)
-    settings = _decayed(job, {**chosen.settings, **arm.settings()}, total)
+    arm, rise, updates = _to_beat(place)
+    step = result["step"]
+    schedule = None if chosen.schedule is None else _begun({**chosen.schedule, "warmup": rise}, step)
+    settings = _decayed(job, {**chosen.settings, **arm.settings()}, min(total, updates))
     own = {"arm": 0, "step": step, "reused": step, "name": arm.name, "schedule": schedule}
     return WayBack(result["scores"], replace(chosen, settings=settings, **own))
+
+
+def _to_beat(place: Path) -> tuple[Arm, int, int]:
+    """The default arm, the updates of its rise, and how many of its updates the budget holds."""
+
+    def understood(held: bytes) -> tuple[Arm, int, int]:
+        value = json.loads(held)["value"]
+        return Arm(**value["arm"]), value["rise"], value["updates"]
+
+    return journal.read(place / f"{DEFAULT}.json", understood)
 
 
 def _to_lower(job: Job, chosen: Chosen, place: Path, total: int) -> WayBack | None:

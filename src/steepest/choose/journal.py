@@ -19,6 +19,9 @@ from safetensors import SafetensorError
 from steepest.errors import UserError
 from steepest.folder import write_atomic
 
+LENGTH = "horizon-"
+"""How the names of measurements begin that are of the run which follows, and not of the search."""
+
 
 class Journal:
     """Measurements by name.   took: seconds of each that this process has asked for, whoever made it"""
@@ -63,3 +66,9 @@ def read(path: Path, understood: Callable[[bytes], Any]) -> Any:
 def _measurement(content: bytes) -> dict[str, Any]:
     held = json.loads(content)
     return {"value": held["value"], "seconds": float(held["seconds"])}
+
+
+def spent(place: Path) -> float:
+    """Seconds that all measurements of a search took."""
+    files = (path for path in place.glob("*.json") if not path.name.startswith(LENGTH))
+    return sum(read(path, json.loads).get("seconds", 0.0) for path in files)

@@ -8,6 +8,7 @@ from functools import partial
 
 from steepest.choose.constants import (
     ARMS,
+    BOTH_ENDS,
     EDGE_SHARE,
     FEWEST_STEPS,
     FEWEST_UPDATES,
@@ -47,7 +48,7 @@ class Plan:
     @property
     def times(self) -> int:
         """Scores that will be taken at most, the one of the start among them."""
-        return _times(self.arms, self.rungs)
+        return _times(self.arms, self.rungs, self.rules)
 
 
 def plan(
@@ -70,9 +71,9 @@ def plan(
     part = most / LARGEST_SHARE * min(1.0, LONGEST / max(updates, 1))
     ramp = max(round(part * EDGE_SHARE * updates), FEWEST_STEPS)
     scores = part * SCORES_SHARE * updates
-    left = (most - part * SANITY_SHARE) * updates - ramps * ramp * (1 + FORWARD) - beside
+    left = (most - part * SANITY_SHARE) * updates - ramps * (ramp + BOTH_ENDS) * (1 + FORWARD) - beside
     usual, longer = (_rungs(part * factor * updates) for factor in (1.0, LONGER))
-    room = partial(_room, left=left, most=arms, scores=scores, score=score, renewal=renewal)
+    room = partial(_room, left=left, most=arms, rules=rules, scores=scores, score=score, renewal=renewal)
     rungs = longer if rules == 1 and room(longer) > ARMS[0] else usual
     racing = room(rungs)
     return Plan(updates, ramp, scores, racing, rungs if racing else (), rules)
@@ -90,17 +91,25 @@ def sprint(
     part, (share, fewest) = most / LARGEST_SHARE, SPRINT
     scores, rungs = part * SCORES_SHARE * updates, (max(round(part * share * updates), fewest),)
     left = (most - part * SANITY_SHARE) * updates - beside
-    racing = _room(rungs, left, arms, scores, score, renewal)
+    racing = _room(rungs, left, arms, 1, scores, score, renewal)
     return Plan(updates, 0, scores, racing, rungs if racing else (), 1)
 
 
-def _room(rungs: tuple[int, ...], left: float, most: int, scores: float, score: float, renewal: float) -> int:
+def _room(
+    rungs: tuple[int, ...],
+    left: float,
+    most: int,
+    rules: int,
+    scores: float,
+    score: float,
+    renewal: float,
+) -> int:
     """How many arms fit. What the winner has trained is kept, and does not count."""
 
     def cost(arms: int) -> float:
-        times = _times(arms, rungs)
+        times = _times(arms, rungs, rules)
         scored = max(scores, times * score) + times * renewal
-        return _cost(arms, rungs) - rungs[-1] + scored
+        return dearest(arms, rungs, rules) - rungs[-1] + scored
 
     return max((n for n in range(ARMS[0], most + 1) if cost(n) <= left), default=0)
 
@@ -110,24 +119,25 @@ def _rungs(updates: float) -> tuple[int, ...]:
     return tuple(max(round(share * updates), least) for share, least in ends)
 
 
-def _times(arms: int, rungs: tuple[int, ...]) -> int:
-    return 1 + sum(running for running, _ in _stages(arms, rungs))
+def _times(arms: int, rungs: tuple[int, ...], rules: int) -> int:
+    return 1 + sum(running for running, _ in _stages(arms, rungs, rules))
 
 
-def _cost(arms: int, rungs: tuple[int, ...]) -> int:
-    return sum(running * length for running, length in _stages(arms, rungs))
+def dearest(arms: int, rungs: tuple[int, ...], rules: int) -> int:
+    """Updates of all arms, where every one goes on that may."""
+    return sum(running * length for running, length in _stages(arms, rungs, rules))
 
 
-def _stages(arms: int, rungs: tuple[int, ...]) -> list[tuple[int, int]]:
+def _stages(arms: int, rungs: tuple[int, ...], rules: int) -> list[tuple[int, int]]:
     """(arms that run, updates of each) on every rung."""
     found, before = [], 0
     for end in rungs:
         found.append((arms, end - before))
-        arms, before = going_on(arms), end
+        arms, before = max(going_on(arms), min(arms, 2 + rules)), end  # the best, and all that are protected
     return found
 
 
 def going_on(arms: int) -> int:
-    """How many arms of a rung go on at most."""
+    """How many arms of a rung go on, protected ones aside, at most."""
     share, least = KEPT
     return max(math.ceil(share * arms), min(arms, least))

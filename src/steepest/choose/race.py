@@ -38,7 +38,7 @@ class Race:
     asked   called at every update; may raise to stop
     late    whether the clock says to commit
     charge  is told what each measurement costs, in gradient evaluations, scores included
-    slow    seconds of an update, in those of the default, by rule; empty where no clock counts"""
+    slow    seconds of an update, in those of the recipe's rule, by rule; empty where no clock counts"""
 
     job: Job
     journal: Journal
@@ -129,7 +129,7 @@ class Race:
         return self.job.having(one.settings(), free)
 
     def fewer(self, arm: int, updates: int) -> int:
-        """The updates of an arm that take as long as so many of the default."""
+        """The updates of an arm that take as long as so many of the recipe's rule."""
         return max(round(updates / self.slow.get(self.arms[arm].rule, 1.0)), min(updates, 1))
 
     def _ranked(self, arms: Sequence[int], end: int) -> list[Standing]:

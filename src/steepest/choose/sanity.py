@@ -146,7 +146,8 @@ def _unreached(silent: list[str]) -> list[str]:
 
 def _stubborn(job: Job) -> list[str]:
     """Whether updates on one batch, again and again, do not lower its loss."""
-    trial = Trial(replace(job, source=Again(job.source)), 2 * OVERFITTED)
+    level = replace(job.having({"warmup": "0 steps"}), source=Again(job.source))
+    trial = Trial(level, 2 * OVERFITTED)
     trial.advance(OVERFITTED)
     first, last = trial.losses[0], trial.losses[-1]
     if trial.dead or not last < first:

@@ -124,8 +124,9 @@ def _descent(search: Search) -> Chosen:
     beside = search.gradients
     search.told(_looked(search, updates))
     first = _families(search)
-    if search.trains:
+    if search.trains:  # with as much as a run that goes back has lost at least
         beside += evaluations(search.job, round((1 - constants.LARGEST_SHARE) * updates))
+        beside += constants.TRIED[0] * updates if "lr" in search.open else 0.0
     drawn = _drawn(search, updates, first, beside)
     if updates < constants.SMALL and not drawn.rungs:
         return finished(search, _untried(search, _few(search, updates)), updates, None)
@@ -227,13 +228,15 @@ def _bounded(search: Search, drawn: Plan, arm: Arm) -> Arm:
 
 def _raced(search: Search, drawn: Plan, first: list[Arm], control: Arm) -> Chosen:
     free_rate = "lr" in search.open
-    search.journal.once(DEFAULT, lambda: asdict(control))
     tested = _tested(first) if free_rate and drawn.ramp else {}
     edges = {one: _edge(search, arm, drawn.ramp) for one, arm in tested.items()}
     begin = [_lowest(search, arm, edges.get(rule_of_edge(arm))) for arm in first] if free_rate else first
     most = max(drawn.arms - constants.CLIMBS, constants.ARMS[0]) if free_rate else drawn.arms
     slow = _slowness(search, first)
     race = _race(search, drawn, candidates(control, begin, free_rate, most), drawn.scores, slow)
+    rise = race.fewer(0, race.warmup or 0)
+    to_beat = {"arm": asdict(control), "rise": rise, "updates": race.fewer(0, drawn.updates)}
+    search.journal.once(DEFAULT, lambda: to_beat)
     if race.held.why:
         search.told(Evidence("held_out", "training batches", race.held.why))
     if "clip_norm" in search.open:  # the default arm goes first, the others are clipped from their start
@@ -242,7 +245,7 @@ def _raced(search: Search, drawn: Plan, first: list[Arm], control: Arm) -> Chose
         race.under(search.job)
     ranked = race.race(search.told)
     if not ranked[0].loss < race.start():
-        return _hopeless(search, drawn)
+        return _hopeless(search, race)
     index = rungs.winner(race.arms, ranked, 0, race.start())
     if len(race.losses) == 1:  # of a small budget, or of one whose clock cut the race short
         index = rungs.lower(race.arms, ranked, index)
@@ -309,13 +312,13 @@ def _edge(search: Search, arm: Arm, steps: int) -> float:
     return found["rate"]
 
 
-def _hopeless(search: Search, drawn: Plan) -> Chosen:
-    control = default(search.job.recipe)
-    why = f"no arm got below the loss it began with in {drawn.rungs[-1]} updates, so that the default stands"
+def _hopeless(search: Search, race: Race) -> Chosen:
+    control, long = default(search.job.recipe), race.long(race.plan.rungs[-1])
+    why = f"no arm got below the loss it began with in {long}, so that {control.name} stays"
     for setting in sorted(search.open & (RACED | WATCHED) - search.settings.keys()):
         stays = getattr(control if setting in RACED else search.job.recipe, setting)
         search.tell(unmeasured(setting, stays, why))
-    return finished(search, control, drawn.updates, None)
+    return finished(search, control, race.plan.updates, None)
 
 
 def _few(search: Search, updates: int) -> str:

@@ -254,7 +254,7 @@ def test_the_rates_of_one_rule_race_for_longer() -> None:
 
 
 def test_more_updates_hold_more_arms() -> None:
-    assert [plan(updates).arms for updates in (100, 200, 1000, 10_000)] == [0, 3, 8, 8]
+    assert [plan(updates).arms for updates in (100, 300, 1000, 10_000)] == [0, 5, 8, 8]
 
 
 def test_scores_that_cost_more_than_their_share_leave_fewer_arms() -> None:

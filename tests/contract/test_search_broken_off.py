@@ -90,9 +90,9 @@ def test_more_budget_within_a_search_begins_it_anew() -> None:
         return st.fit((X, y), **SETTINGS, rule="auto", lr="auto", schedule="auto", budget=budget, out=out)
 
     die = killing(Journal.once, lambda _, name, *rest: name == "arm-0-12")
-    killed(lambda patch: patch.setattr(Journal, "once", die), lambda: fit("more", "320 steps"))
+    killed(lambda patch: patch.setattr(Journal, "once", die), lambda: fit("more", "400 steps"))
     assert list(Path("more/search").glob("arm-*-6.json")), "the first rung was over"
-    more, whole = st.resume("more", data=(X, y), budget="+180 steps"), fit("whole", "500 steps")
+    more, whole = st.resume("more", data=(X, y), budget="+200 steps"), fit("whole", "600 steps")
     assert more.chosen == whole.chosen
     assert same_weights(more, whole)
 

@@ -231,9 +231,9 @@ def _raced(search: Search, drawn: Plan, first: list[Arm], control: Arm) -> Chose
     tested = _tested(first) if free_rate and drawn.ramp else {}
     edges = {one: _edge(search, arm, drawn.ramp) for one, arm in tested.items()}
     begin = [_lowest(search, arm, edges.get(rule_of_edge(arm))) for arm in first] if free_rate else first
-    most = max(drawn.arms - constants.CLIMBS, constants.ARMS[0]) if free_rate else drawn.arms
     slow = _slowness(search, first)
-    race = _race(search, drawn, candidates(control, begin, free_rate, most), drawn.scores, slow)
+    arms = candidates(control, begin, free_rate, _beginning(drawn, control) if free_rate else drawn.arms)
+    race = _race(search, drawn, arms, drawn.scores, slow)
     rise = race.fewer(0, race.warmup or 0)
     to_beat = {"arm": asdict(control), "rise": rise, "updates": race.fewer(0, drawn.updates)}
     search.journal.once(DEFAULT, lambda: to_beat)
@@ -251,6 +251,12 @@ def _raced(search: Search, drawn: Plan, first: list[Arm], control: Arm) -> Chose
         index = rungs.lower(race.arms, ranked, index)
     arm = settled(search, race, ranked, index)
     return finished(search, arm, race.fewer(index, drawn.updates), race, index)
+
+
+def _beginning(drawn: Plan, control: Arm) -> int:
+    """Arms to begin with; a rule that leads has hardly anything to climb to beyond its own."""
+    fewest = constants.LED - constants.CLIMBS if control.rule in constants.LEADS else constants.ARMS[0]
+    return max(drawn.arms - constants.CLIMBS, min(fewest, drawn.arms))
 
 
 def _lowest(search: Search, arm: Arm, edge: float | None) -> Arm:

@@ -227,13 +227,8 @@ def _bounded(search: Search, drawn: Plan, arm: Arm) -> Arm:
 
 
 def _raced(search: Search, drawn: Plan, first: list[Arm], control: Arm) -> Chosen:
-    free_rate = "lr" in search.open
-    tested = _tested(first) if free_rate and drawn.ramp else {}
-    edges = {one: _edge(search, arm, drawn.ramp) for one, arm in tested.items()}
-    begin = [_lowest(search, arm, edges.get(rule_of_edge(arm))) for arm in first] if free_rate else first
-    slow = _slowness(search, first)
-    arms = candidates(control, begin, free_rate, _beginning(drawn, control) if free_rate else drawn.arms)
-    race = _race(search, drawn, arms, drawn.scores, slow)
+    arms = _arms(search, drawn, first, control)
+    race = _race(search, drawn, arms, drawn.scores, _slowness(search, first))
     rise = race.fewer(0, race.warmup or 0)
     to_beat = {"arm": asdict(control), "rise": rise, "updates": race.fewer(0, drawn.updates)}
     search.journal.once(DEFAULT, lambda: to_beat)
@@ -251,6 +246,16 @@ def _raced(search: Search, drawn: Plan, first: list[Arm], control: Arm) -> Chose
         index = rungs.lower(race.arms, ranked, index)
     arm = settled(search, race, ranked, index)
     return finished(search, arm, race.fewer(index, drawn.updates), race, index)
+
+
+def _arms(search: Search, drawn: Plan, first: list[Arm], control: Arm) -> list[Arm]:
+    """Those to begin with: rates of these families, moved by their edges where the plan holds range tests."""
+    if "lr" not in search.open:
+        return candidates(control, first, False, drawn.arms)
+    tested = _tested(first) if drawn.ramp else {}
+    edges = {rule: _edge(search, arm, drawn.ramp) for rule, arm in tested.items()}
+    begin = [_lowest(search, arm, edges.get(rule_of_edge(arm))) for arm in first]
+    return candidates(control, begin, True, _beginning(drawn, control))
 
 
 def _beginning(drawn: Plan, control: Arm) -> int:

@@ -109,7 +109,7 @@ def _room(
     def cost(arms: int) -> float:
         times = _times(arms, rungs, rules)
         scored = max(scores, times * score) + times * renewal
-        return dearest(arms, rungs, rules) - rungs[-1] + scored
+        return _dearest(arms, rungs, rules) - rungs[-1] + scored
 
     return max((n for n in range(ARMS[0], most + 1) if cost(n) <= left), default=0)
 
@@ -123,7 +123,7 @@ def _times(arms: int, rungs: tuple[int, ...], rules: int) -> int:
     return 1 + sum(running for running, _ in _stages(arms, rungs, rules))
 
 
-def dearest(arms: int, rungs: tuple[int, ...], rules: int) -> int:
+def _dearest(arms: int, rungs: tuple[int, ...], rules: int) -> int:
     """Updates of all arms, where every one goes on that may."""
     return sum(running * length for running, length in _stages(arms, rungs, rules))
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from steepest.engine.kernels.source import source
-from steepest.engine.precision.memory import Memory, layout
-from steepest.rule import Rule
+from steepest.optim.engines.kernels.source import source
+from steepest.optim.engines.precision.memory import Memory, layout
+from steepest.optim.rule import Rule
 
 
 def arrive(xp: Any, k: Any, w: Any, u: Any) -> Any:

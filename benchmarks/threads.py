@@ -3,7 +3,7 @@
 1. A training step of networks of growing size on one thread and on all, beside the operations of a forward
    pass: `steepest.train.machine.SHARED` is where `fit` stops taking one thread.
 2. AdamW's kernel over growing weights, alone and on torch's threads:
-   `steepest.engine.kernels.threads.PARALLEL_FROM`.
+   `steepest.optim.engines.kernels.threads.PARALLEL_FROM`.
 
 python benchmarks/threads.py [pairs]
 """
@@ -21,9 +21,9 @@ from record import write
 from torch.utils.flop_counter import FlopCounterMode
 
 import steepest.torch
-from steepest.engine import on_numba
-from steepest.engine.kernels import threads
 from steepest.models import build
+from steepest.optim.engines import on_numba
+from steepest.optim.engines.kernels import threads
 
 NETWORKS = {
     "mlp 256": ("mlp", (64,), (256,), 64),

@@ -35,9 +35,9 @@ from record import write
 
 import steepest.torch
 from steepest import rules
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.gradient import ClipNorm
-from steepest.rule import Rule
+from steepest.optim.clipping import ClipNorm
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.rule import Rule
 
 FUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("SGD", "sgd", {}),

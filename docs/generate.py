@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from steepest import rule, rules, schedule, wrap
-from steepest.quantity import Quantity
+from steepest import rules, schedule, wrap
+from steepest.optim import rule
+from steepest.optim.quantity import Quantity
 from steepest.recipe import HEADINGS, Recipe
 
 

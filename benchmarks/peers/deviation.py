@@ -18,7 +18,7 @@ from trajectories import STEPS, flat, of_paper
 from peers.peer import Cause, Peer
 from peers.wrapped import WRAPPED
 from steepest import rules
-from steepest.rule import Rule
+from steepest.optim.rule import Rule
 
 DECAY = 0.1
 EPS = float(np.finfo(np.float64).eps)

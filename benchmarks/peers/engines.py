@@ -12,7 +12,7 @@ from trajectories import STEPS, of_paper
 
 from peers.deviation import numbers, whole
 from steepest import rules
-from steepest.rule import Rule
+from steepest.optim.rule import Rule
 
 SIZES = ((0,), (1,), (5,), (16,), (33,), (1000,))
 MATRICES = ((1, 1), (4, 3), (3, 8), (2, 3, 2, 2), (33,))

@@ -13,10 +13,10 @@ import optax
 from papers.problem import Problem
 
 from peers import engines
-from steepest.engine import on_jax
-from steepest.engine.on_numpy import normal
 from steepest.optax import transformation
-from steepest.rule import Rule
+from steepest.optim.engines import on_jax
+from steepest.optim.engines.on_numpy import normal
+from steepest.optim.rule import Rule
 
 jax.config.update("jax_enable_x64", True)
 DRAWING = ("kron", "apollo")

@@ -10,9 +10,9 @@ import numpy as np
 from papers.problem import Problem
 
 from peers import engines
-from steepest.engine.axes import outputs_first, outputs_last
 from steepest.keras import optimizer
-from steepest.rule import Rule
+from steepest.optim.engines.axes import outputs_first, outputs_last
+from steepest.optim.rule import Rule
 
 BACKEND = keras.backend.backend()
 if BACKEND == "jax":

@@ -11,9 +11,9 @@ import torch
 from papers.problem import Problem
 
 from peers import engines
-from steepest.engine import on_numba
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.rule import Rule
+from steepest.optim.engines import on_numba
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.rule import Rule
 
 LAYOUTS = {
     "dense": lambda x: x,

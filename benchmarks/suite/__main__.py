@@ -30,7 +30,7 @@ from benchmarks.suite import grid as rates
 from benchmarks.suite.ours import ASIDE, METHODS
 from benchmarks.suite.pool import RATES, SEED, trials
 from benchmarks.suite.running import Wanted, run
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 
 def prepare(options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.suite.sources import Arrays
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 VERSION = 1
 """Of the prepared form; another one is prepared anew."""

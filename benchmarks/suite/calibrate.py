@@ -26,10 +26,10 @@ from benchmarks.suite import ledger, workloads
 from benchmarks.suite.scores import Record, aligned
 from benchmarks.suite.workloads import Task
 from steepest import rules
-from steepest.choose.arms import Arm
-from steepest.choose.rungs import peak
 from steepest.torch import optimizer
 from steepest.train.average import Average, renew_statistics
+from steepest.tuning.arms import Arm
+from steepest.tuning.rungs import peak
 
 FILE = "calibration"
 SEED = 100

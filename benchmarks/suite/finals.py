@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.suite import ledger, workloads
 from benchmarks.suite.scores import CAP, Record, aligned, final, spent, time_of
 from steepest import statistics
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 BEST = "best"
 """The metric at the lowest point of a curve, which a record does not hold by itself."""

@@ -18,7 +18,7 @@ from benchmarks.suite import ledger, workloads
 from benchmarks.suite.pool import best
 from benchmarks.suite.running import Wanted
 from steepest.data.order import parts
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 VERSION = 1
 """Of the targets; times to targets of another version are not compared."""

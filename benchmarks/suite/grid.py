@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.suite import ledger, workloads
 from benchmarks.suite.running import Wanted
 from benchmarks.suite.scores import Record, aligned, final
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 FILE = "grid"
 METHOD = "adamw linear"

@@ -25,17 +25,17 @@ from benchmarks.suite.clock import Watch
 from benchmarks.suite.methods import METHODS as OPPONENTS
 from benchmarks.suite.methods import Config, Method
 from benchmarks.suite.workloads import Task
-from steepest.choose.constants import FORWARD
-from steepest.choose.optuna_search import search
 from steepest.data.order import parts
 from steepest.evidence import Evidence
-from steepest.folder import Folder
+from steepest.files import Folder
 from steepest.recipe import Recipe
 from steepest.train import machine
 from steepest.train.given import separate
 from steepest.train.guard import Diverged
 from steepest.train.job import build
 from steepest.train.session import Loop
+from steepest.tuning.constants import FORWARD
+from steepest.tuning.optuna_search import search
 
 AUTO: Config = dict.fromkeys(("rule", "lr", "schedule", "weight_decay", "clip_norm", "stop"), "auto")
 """What is measured; the batch is the workload's, as it is for all methods."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.suite import frozen, ledger, workloads
 from steepest import statistics
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 TARGETS = ("hard", "easy")
 FARTHEST = 4.0

@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 CONTEXT, STRIDE, WINDOWS = 64, 32, 256

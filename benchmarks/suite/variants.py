@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.suite.cache import Parts
 from benchmarks.suite.workloads import Workload
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 ACTIVATIONS = (nn.ReLU, nn.SiLU, nn.GELU)
 WRONG = 0.1

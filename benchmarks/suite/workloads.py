@@ -19,7 +19,7 @@ from benchmarks.suite import cache, networks, sources
 from benchmarks.suite.cache import Pair, Parts
 from steepest.data import randomness
 from steepest.data.order import Plan, key
-from steepest.errors import UserError, did_you_mean
+from steepest.optim.errors import UserError, did_you_mean
 
 VERSION = 1
 """Of the table of lengths, the networks and the data: results of another one are not compared."""

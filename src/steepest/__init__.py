@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steepest import batch, rules, schedule, wrap
+    from steepest.commands.compare import compare
+    from steepest.commands.fit import fit
+    from steepest.commands.resume import resume
+    from steepest.commands.tune import tune
     from steepest.comparison.comparison import Comparison
-    from steepest.errors import UserError
     from steepest.evidence import Evidence
+    from steepest.optim import batch, rules, schedule
+    from steepest.optim import wrappers as wrap
+    from steepest.optim.errors import UserError
     from steepest.recipe import Recipe
     from steepest.run import Run
-    from steepest.verbs.compare import compare
-    from steepest.verbs.fit import fit
-    from steepest.verbs.resume import resume
-    from steepest.verbs.tune import tune
 
     __version__: str
 
@@ -41,20 +45,76 @@ _HOMES = {
     "Evidence": "steepest.evidence",
     "Recipe": "steepest.recipe",
     "Run": "steepest.run",
-    "UserError": "steepest.errors",
-    "compare": "steepest.verbs.compare",
-    "fit": "steepest.verbs.fit",
-    "resume": "steepest.verbs.resume",
-    "tune": "steepest.verbs.tune",
+    "UserError": "steepest.optim.errors",
+    "compare": "steepest.commands.compare",
+    "fit": "steepest.commands.fit",
+    "resume": "steepest.commands.resume",
+    "tune": "steepest.commands.tune",
 }
 """Where each public name lives; it is imported when first asked for: `import steepest` costs nothing."""
+
+_PUBLIC = {
+    "batch": "optim.batch",
+    "rules": "optim.rules",
+    "schedule": "optim.schedule",
+    "wrap": "optim.wrappers",
+}
+"""Modules with a public path of their own, and where they lie."""
+
+_MOVED = {
+    "errors": "optim.errors",
+    "gradient": "optim.clipping",
+    "group": "optim.groups",
+    "maths": "optim.maths",
+    "quantity": "optim.quantity",
+    "rule": "optim.rule",
+}
+"""Modules that have moved: their old path works for one version, with a warning that names the new one."""
+
+
+class _Aliases:
+    """Finds the modules of `_PUBLIC` and `_MOVED`, and all below them, under the paths that people write."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """A spec that hands out the module itself, not a copy; None for any other name."""
+        package, _, rest = name.partition(".")
+        top, _, below = rest.partition(".")
+        home = (_PUBLIC.get(top) or _MOVED.get(top)) if package == "steepest" else None
+        if home is None:
+            return None
+        if top in _MOVED and not below:
+            import warnings
+
+            told = f"steepest.{top} is now steepest.{home}; the old path goes with the next version."
+            warnings.warn(told, FutureWarning, stacklevel=2)
+        real = ".".join(filter(None, ("steepest", home, below)))
+        return ModuleSpec(name, _Alias(import_module(real)), origin=real)  # pyright: ignore[reportArgumentType]
+
+
+class _Alias:
+    """The loader of a module that is there already."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module, self._spec = module, module.__spec__
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """The module itself."""
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing is run twice; the module keeps the spec of its own place."""
+        module.__spec__ = self._spec
+
+
+sys.meta_path.insert(0, _Aliases)  # ahead of the finder of files, which would load them a second time
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
-    elif name in ("batch", "rules", "schedule", "wrap"):
-        value = import_module(f"steepest.{name}")
+    elif name in _PUBLIC:
+        value = import_module(f"steepest.{_PUBLIC[name]}")
     elif name == "__version__":
         value = import_module("importlib.metadata").version("steepest")
     else:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 
 class Descent(TyperCommand):
@@ -64,8 +64,8 @@ def fit(
     set_: Settings = None,
 ) -> None:
     """Train on DATA, test once, and leave a folder that explains itself."""
+    from steepest.commands.fit import fit as run_fit
     from steepest.recipe import parse_value
-    from steepest.verbs.fit import fit as run_fit
 
     texts = {"val": val, "test": test, "lr": lr, "batch_size": batch_size}
     settings: dict[str, Any] = {key: parse_value(text) for key, text in texts.items() if text is not None}
@@ -85,7 +85,7 @@ def resume(
     from steepest.comparison.place import is_comparison
 
     if is_comparison(run):
-        from steepest.verbs.compare import go_on_comparing
+        from steepest.commands.compare import go_on_comparing
 
         if budget is not None:
             raise UserError(
@@ -96,13 +96,13 @@ def resume(
     from steepest.report.tuning import is_tuning
 
     if is_tuning(run):
-        from steepest.verbs.tune import go_on_tuning
+        from steepest.commands.tune import go_on_tuning
 
         if budget is not None:
             raise UserError("A search keeps its budget. For another one, tune into another folder.")
         go_on_tuning(run)
         return
-    from steepest.verbs.resume import resume as run_resume
+    from steepest.commands.resume import resume as run_resume
 
     run_resume(run, budget=budget)
 
@@ -132,8 +132,8 @@ def compare(
     set_: Settings = None,
 ) -> None:
     """Train strategies under equal conditions, paired by seed, and say what that shows."""
+    from steepest.commands.compare import compare as run_compare
     from steepest.comparison.strategies import from_command
-    from steepest.verbs.compare import compare as run_compare
 
     settings = _assignments(set_)
     settings |= {} if budget is None else {"budget": budget}
@@ -161,7 +161,7 @@ def tune(
     set_: Settings = None,
 ) -> None:
     """Measure the settings that are open, without the training that follows."""
-    from steepest.verbs.tune import tune as run_tune
+    from steepest.commands.tune import tune as run_tune
 
     settings = _assignments(set_)
     if target is not None:
@@ -195,7 +195,7 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> N
 @app.command()
 def rules(name: Annotated[str | None, typer.Argument(help="adamw, cautious+lion, …")] = None) -> None:
     """List the update rules, or show one: formula, units, state, source, and its path."""
-    from steepest.verbs.show_rules import show
+    from steepest.commands.show_rules import show
 
     show(name)
 

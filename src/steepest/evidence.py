@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
-from steepest.errors import UserError
-from steepest.folder import write_atomic
+from steepest.files import write_atomic
+from steepest.optim.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from steepest.errors import MissingExtra
-from steepest.rule import Rule
+from steepest.optim.errors import MissingExtra
+from steepest.optim.rule import Rule
 
 try:
     import keras  # noqa: F401
@@ -17,7 +17,7 @@ except ImportError as error:
         f"(what failed: {error})"
     ) from error
 
-from steepest.engine.keras.optimizer import RuleOptimizer
+from steepest.optim.engines.keras.optimizer import RuleOptimizer
 
 __all__ = ["RuleOptimizer", "optimizer"]
 

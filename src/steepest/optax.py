@@ -7,9 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from steepest import rules
-from steepest.errors import MissingExtra, UserError, did_you_mean
-from steepest.rule import Rule
+from steepest.optim import rules
+from steepest.optim.errors import MissingExtra, UserError, did_you_mean
+from steepest.optim.rule import Rule
 
 try:
     import jax
@@ -19,9 +19,9 @@ except ImportError as error:
         "steepest.optax needs JAX and optax, which are not installed: pip install 'steepest[jax]'"
     ) from error
 
-from steepest.engine.jax.of_tree import OfTree, RuleState
-from steepest.engine.named_state import Array, Names
-from steepest.engine.on_jax import narrow, scalars, wide
+from steepest.optim.engines.jax.of_tree import OfTree, RuleState
+from steepest.optim.engines.named_state import Array, Names
+from steepest.optim.engines.on_jax import narrow, scalars, wide
 
 __all__ = ["RuleState", "Transformation", "evaluate", "transformation"]
 

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from steepest.batch import named
-from steepest.errors import UserError, did_you_mean
+from steepest.optim.batch import named
+from steepest.optim.errors import UserError, did_you_mean
 
 FORMAT = 1
 """Version of the file format; a recipe of a higher one is refused."""

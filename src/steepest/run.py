@@ -18,11 +18,11 @@ from steepest.data import sources
 from steepest.data.batches import batches
 from steepest.data.preprocessing import Preprocessing
 from steepest.data.tree import Tree, moved, tensors
-from steepest.errors import UserError
 from steepest.evidence import Evidence
-from steepest.folder import Folder
+from steepest.files import Folder
 from steepest.models.probe import apply
 from steepest.models.weights_file import load_weights
+from steepest.optim.errors import UserError
 from steepest.recipe import Recipe
 from steepest.train import loss, network
 from steepest.train import metrics as measuring

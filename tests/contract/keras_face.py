@@ -13,10 +13,10 @@ from keras import ops
 from small_model import NAMES, STEPS, assert_near, gradients, rule_of, start, with_common_noise
 
 from steepest import rules, schedule
-from steepest.engine.on_keras import vocabulary
-from steepest.errors import UserError
 from steepest.keras import RuleOptimizer, optimizer
-from steepest.rule import Number, Rule
+from steepest.optim.engines.on_keras import vocabulary
+from steepest.optim.errors import UserError
+from steepest.optim.rule import Number, Rule
 
 BACKEND = keras.backend.backend()
 EPS = float(np.finfo(np.float32).eps)

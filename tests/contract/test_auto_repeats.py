@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import steepest as st
-from steepest.choose.race import Race
+from steepest.tuning.race import Race
 
 draw = np.random.default_rng(1)
 X = draw.normal(size=(600, 5)).astype(np.float32)
@@ -97,7 +97,7 @@ def test_the_winners_updates_are_those_of_a_run_under_its_settings(monkeypatch: 
 
 def only(way: str, patch: pytest.MonkeyPatch) -> None:
     """Let every run be worse than what it may go back to, and this be the only way."""
-    from steepest.choose import insurance
+    from steepest.tuning import insurance
 
     patch.setattr(insurance, "REGRET", dict.fromkeys(insurance.REGRET, -math.inf))
     other = {"_to_default", "_to_lower"} - {way}

@@ -8,7 +8,7 @@ import steepest as st
 import steepest.torch
 from steepest.batch import BatchPolicy, Compensated, Following, Growing, Stochastic
 from steepest.data.batches import batches
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.schedule import Polynomial
 from steepest.train.loop import loop
 from steepest.train.stopping import Stopping

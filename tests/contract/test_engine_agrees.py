@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from steepest import rules
-from steepest.engine import on_numba, on_numpy
-from steepest.engine.on_numpy import NUMPY
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.rule import Rule
+from steepest.optim.engines import on_numba, on_numpy
+from steepest.optim.engines.on_numpy import NUMPY
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.rule import Rule
 
 STEPS = 30
 SHAPES = ((0,), (1,), (5,), (16,), (33,), (1000,))

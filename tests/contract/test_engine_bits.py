@@ -7,9 +7,9 @@ import warnings
 import pytest
 import torch
 
-from steepest.engine import on_numba
-from steepest.engine.kernels import reduction, threads
-from steepest.engine.torch.optimizer import RuleOptimizer
+from steepest.optim.engines import on_numba
+from steepest.optim.engines.kernels import reduction, threads
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.rules import AdamW
 
 SHAPES = ((300_000,), (7,), (1,), (400, 401))

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from steepest import rules
-from steepest.engine import on_numba, on_numpy
-from steepest.engine.torch.family import Family
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
-from steepest.maths import lerp
-from steepest.rule import Number, Rule
+from steepest.optim.engines import on_numba, on_numpy
+from steepest.optim.engines.torch.family import Family
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
+from steepest.optim.maths import lerp
+from steepest.optim.rule import Number, Rule
 
 STEPS = 6
 SIZES = (7, 0, 1, 100, 70_000)  # the last has more than one piece

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from steepest.engine import on_numba
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
+from steepest.optim.engines import on_numba
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
 from steepest.rules import SGD, AdamW
 
 LR = 0.5

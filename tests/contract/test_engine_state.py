@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from steepest.engine.torch.optimizer import RuleOptimizer
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.rules import AdamW, NAdam
 
 HIGH = 100.0

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from steepest import rules
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.rule import Rule
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.rule import Rule
 from steepest.schedule import Exponential
 
 SHAPES = ((4, 4), (7,), (), (3, 2))

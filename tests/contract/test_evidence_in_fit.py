@@ -13,10 +13,10 @@ from sklearn.datasets import load_digits
 
 import steepest as st
 from steepest import evidence
-from steepest.folder import Folder
+from steepest.commands import lifecycle
+from steepest.files import Folder
 from steepest.recipe import Recipe
 from steepest.train.given import separate
-from steepest.verbs import lifecycle
 
 DATA = load_digits(return_X_y=True)
 OPEN = ("rule", "lr", "schedule", "weight_decay", "clip_norm", "stop")

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from steepest import rules
-from steepest.engine import on_numba, on_numpy
-from steepest.engine.precision.formats import BLOCK, POSITIVE_8, SIGNED_8, Format
-from steepest.engine.precision.memory import Memory, layout, slots_in_full
-from steepest.engine.state import slot_keys
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.rule import Rule
+from steepest.optim.engines import on_numba, on_numpy
+from steepest.optim.engines.precision.formats import BLOCK, POSITIVE_8, SIGNED_8, Format
+from steepest.optim.engines.precision.memory import Memory, layout, slots_in_full
+from steepest.optim.engines.state import slot_keys
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.rule import Rule
 
 SIZES = (0, 1, 5, 16, 33, 255, 256, 257, 1000)
 NAMES = ["adamw", "amsgrad", "lamb", "lion", "momentum", "rmspropcentered", "schedulefreeadamw"]

@@ -9,11 +9,11 @@ import torch
 
 import steepest.torch as st
 from steepest import rules
-from steepest.engine import on_numba
-from steepest.engine.precision.formats import BLOCK
-from steepest.engine.precision.memory import slots_in_full
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
+from steepest.optim.engines import on_numba
+from steepest.optim.engines.precision.formats import BLOCK
+from steepest.optim.engines.precision.memory import slots_in_full
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
 from steepest.train.average import Average
 
 KEPT: list[dict[str, Any]] = [

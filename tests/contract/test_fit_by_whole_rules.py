@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 
 import steepest as st
 from steepest import rules
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 PICTURES, DIGITS = load_digits(return_X_y=True)
 DATA = (PICTURES[:400].astype(np.float32) / 16, DIGITS[:400])

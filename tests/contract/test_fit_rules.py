@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 import steepest as st
 from steepest import rules, wrap
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.torch import RuleOptimizer
 from steepest.train import checkpoint
 from steepest.train.loop import loop

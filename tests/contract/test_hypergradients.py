@@ -16,13 +16,13 @@ import pytest
 import torch
 
 from steepest import rules
-from steepest.engine import on_numpy
-from steepest.engine.on_numpy import NUMPY
-from steepest.engine.torch import hypergradient
-from steepest.engine.torch.hypergradient import dots, tangents
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
-from steepest.rule import Rule
+from steepest.optim.engines import on_numpy
+from steepest.optim.engines.on_numpy import NUMPY
+from steepest.optim.engines.torch import hypergradient
+from steepest.optim.engines.torch.hypergradient import dots, tangents
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
+from steepest.optim.rule import Rule
 
 REGISTRY = rules.registry()
 PAIRS = [(name, number) for name in sorted(REGISTRY) for number in REGISTRY[name].numbers()]

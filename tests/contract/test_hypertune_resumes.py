@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from steepest import rules
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.torch import Dial, hypertune, loop, optimizer
 from steepest.train.loop import Loop
 

@@ -9,9 +9,9 @@ from torch import nn
 
 import steepest.torch as st
 from steepest import rules
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
-from steepest.rule import Rule
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
+from steepest.optim.rule import Rule
 from steepest.schedule import Constant
 
 DEPTH, WIDTH = 12, 32

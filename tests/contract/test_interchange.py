@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import keras
 
 from steepest import rules
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
 from steepest.keras import optimizer
 from steepest.optax import transformation
-from steepest.rule import Rule
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
+from steepest.optim.rule import Rule
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own
 

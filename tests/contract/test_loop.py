@@ -10,7 +10,7 @@ from torch import nn
 import steepest.torch
 from steepest import report
 from steepest.data.order import Plan
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.train.guard import Diverged, Guard
 from steepest.train.loop import loop
 from steepest.train.stopping import Stopping

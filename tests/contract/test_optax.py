@@ -20,9 +20,9 @@ import optax
 from small_model import NAMES, STEPS, assert_near, gradients, reads, rule_of, start, with_common_noise
 
 from steepest import rules, schedule, wrap
-from steepest.engine import on_jax
-from steepest.errors import UserError
 from steepest.optax import RuleState, evaluate, transformation
+from steepest.optim.engines import on_jax
+from steepest.optim.errors import UserError
 
 EPS = float(np.finfo(np.float32).eps)
 Tree = dict[str, Any]

@@ -9,7 +9,7 @@ from torch import nn
 
 import steepest.torch
 from steepest.data.batches import batches
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.train import checkpoint
 from steepest.train.guard import Guard
 from steepest.train.loop import loop

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from steepest import rules
-from steepest.engine.kernels.source import source, source_of_sums
-from steepest.engine.precision.formats import FULL
-from steepest.engine.precision.memory import Layout
-from steepest.maths import HOST, VOCABULARY, WHOLE_VOCABULARY
-from steepest.rule import Rule
+from steepest.optim.engines.kernels.source import source, source_of_sums
+from steepest.optim.engines.precision.formats import FULL
+from steepest.optim.engines.precision.memory import Layout
+from steepest.optim.maths import HOST, VOCABULARY, WHOLE_VOCABULARY
+from steepest.optim.rule import Rule
 
 EVERY = list(rules.registry().values())
 

@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from steepest import rules, schedule
-from steepest.engine import on_numpy
-from steepest.engine.on_torch import TORCH
-from steepest.errors import UserError
-from steepest.maths import HOST
-from steepest.rule import QUANTITIES, Rule, descend, descend_and_decay
+from steepest.optim.engines import on_numpy
+from steepest.optim.engines.on_torch import TORCH
+from steepest.optim.errors import UserError
+from steepest.optim.maths import HOST
+from steepest.optim.rule import QUANTITIES, Rule, descend, descend_and_decay
 
 STEPS = 50
 SHAPE = (4, 3)

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 import steepest as st
-from steepest.choose import handover, insurance, search
-from steepest.choose.journal import Journal
 from steepest.evidence import Evidence
+from steepest.tuning import handover, insurance, search
+from steepest.tuning.journal import Journal
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(640, 6)).astype(np.float32)

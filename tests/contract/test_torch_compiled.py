@@ -12,13 +12,13 @@ from torch._dynamo.utils import counters
 
 import steepest.torch as ours
 from steepest import rules
-from steepest.engine import on_compiled, on_numpy, on_torch
-from steepest.engine.on_compiled import Flat
-from steepest.engine.on_numpy import NUMPY
-from steepest.engine.torch import choice
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
-from steepest.rule import Rule
+from steepest.optim.engines import on_compiled, on_numpy, on_torch
+from steepest.optim.engines.on_compiled import Flat
+from steepest.optim.engines.on_numpy import NUMPY
+from steepest.optim.engines.torch import choice
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
+from steepest.optim.rule import Rule
 
 COMPILER = os.environ.get("CXX", "g++")
 needs_compiler = pytest.mark.skipif(

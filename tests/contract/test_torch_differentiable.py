@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import steepest.torch as ours
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 DOUBLE = torch.float64
 CASES: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [

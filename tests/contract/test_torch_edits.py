@@ -16,8 +16,8 @@ from torch import nn
 
 import steepest.torch as st
 from steepest import rules
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
 
 STEPS = 20
 EPS = torch.finfo(torch.float64).eps

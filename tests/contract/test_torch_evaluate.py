@@ -10,10 +10,10 @@ import torch
 
 import steepest.torch as ours
 from steepest import rules, wrap
-from steepest.engine import on_numpy
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
-from steepest.rule import Rule
+from steepest.optim.engines import on_numpy
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
+from steepest.optim.rule import Rule
 
 STEPS = 12
 AVERAGING: dict[str, Rule] = {

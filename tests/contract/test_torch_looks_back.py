@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from steepest import rules, wrap
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
+from steepest.commands import rule_path
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
 from steepest.torch import MARSExact
-from steepest.verbs import rule_path
 
 STEPS = 20
 EPS = np.finfo(np.float64).eps

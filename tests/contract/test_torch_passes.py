@@ -9,9 +9,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from steepest import rules, wrap
-from steepest.engine.torch import ascent, curvature
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
+from steepest.optim.engines.torch import ascent, curvature
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
 
 DOUBLE = torch.float64
 EPS = torch.finfo(DOUBLE).eps

@@ -12,8 +12,8 @@ import torch
 
 import steepest.torch as ours
 from steepest import rules
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
 from steepest.schedule import Exponential
 
 TORCHS = {name for name in dir(torch.optim) if isinstance(getattr(torch.optim, name), type)}

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from steepest import rules
-from steepest.engine.torch import passes
-from steepest.engine.torch.curvature import by_labels
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
+from steepest.optim.engines.torch import passes
+from steepest.optim.engines.torch.curvature import by_labels
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
 from steepest.schedule import Exponential
 from steepest.torch import AdamW, optimizer
 

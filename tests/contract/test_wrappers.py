@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from steepest import rules, schedule, wrap
-from steepest.engine import on_numba, on_numpy
-from steepest.engine.kernels.inline import XP, Body, K
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
-from steepest.maths import HOST
-from steepest.rule import Rule
+from steepest.optim.engines import on_numba, on_numpy
+from steepest.optim.engines.kernels.inline import XP, Body, K
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
+from steepest.optim.maths import HOST
+from steepest.optim.rule import Rule
 
 STEPS = 11
 SHAPE = (3, 4)

@@ -88,7 +88,7 @@ def test_data_that_changed_are_another_question(tmp_path):
 def test_a_comparison_with_objects_is_gone_on_with_by_the_same_call_alone():
     X, y = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32), np.arange(60) % 2
     found = st.compare((X, y), TWO, seeds=1, out="runs/c", **QUICK)
-    from steepest.verbs.compare import go_on_comparing
+    from steepest.commands.compare import go_on_comparing
 
     with pytest.raises(st.UserError, match=r"partly Python's \(data\)"):
         go_on_comparing(found.folder)

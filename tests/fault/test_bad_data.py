@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 import steepest
 from steepest.data import infer, preprocessing, sources, split
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 N = 60
 X = np.random.default_rng(0).normal(size=(N, 3))

@@ -11,8 +11,8 @@ from torch import nn
 
 import steepest.torch as ours
 from steepest import rules
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
 from steepest.torch import optimizer
 
 MEANING = {

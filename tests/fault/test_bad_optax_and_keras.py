@@ -13,8 +13,8 @@ pytest.importorskip("optax", reason="optax is not installed")
 import jax.numpy as jnp
 
 from steepest import rules
-from steepest.errors import UnsupportedGradient, UserError
 from steepest.optax import transformation
+from steepest.optim.errors import UnsupportedGradient, UserError
 
 PARAMS = {"a": jnp.ones((3, 2)), "b": jnp.ones(2)}
 
@@ -46,7 +46,7 @@ def test_what_is_no_rule_is_named_in_jax() -> None:
 KERAS = """
 import numpy as np, keras, torch
 from steepest import rules
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.keras import optimizer
 
 w, b = keras.Variable(np.ones((3, 2), "float32")), keras.Variable(np.ones(2, "float32"))

@@ -10,8 +10,8 @@ from torch import nn
 
 import steepest.torch as ours
 from steepest import rules, wrap
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UnsupportedGradient, UserError
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UnsupportedGradient, UserError
 from steepest.torch import optimizer
 
 

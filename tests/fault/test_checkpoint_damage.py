@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.train.loop import loop
 
 FILES = ("model.safetensors", "state.safetensors", "state.json", "MANIFEST.json")

@@ -6,8 +6,8 @@ import os
 import pytest
 import torch
 
-from steepest.errors import UserError
-from steepest.folder import Folder
+from steepest.files import Folder
+from steepest.optim.errors import UserError
 from steepest.train import checkpoint
 from steepest.train.keeper import Keeper
 from steepest.train.state import Snapshot

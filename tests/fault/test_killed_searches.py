@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import steepest as st
-from steepest.choose.journal import Journal
-from steepest.choose.trial import Trial
 from steepest.train.interrupt import Interrupted
+from steepest.tuning.journal import Journal
+from steepest.tuning.trial import Trial
 
 draw = np.random.default_rng(0)
 X, y = draw.normal(size=(400, 8)).astype(np.float32), draw.integers(0, 3, 400)

@@ -10,7 +10,7 @@ from torch import nn
 
 import steepest as st
 from steepest.data.batches import batches
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.train import beginning as beginnings
 from steepest.train.beginning import EVERY, LOOKED, Beginning
 from steepest.train.loop import loop

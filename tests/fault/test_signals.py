@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from steepest.errors import UserError
-from steepest.folder import Folder
+from steepest.files import Folder
+from steepest.optim.errors import UserError
 from steepest.train.interrupt import Interrupted
 from steepest.train.loop import loop
 

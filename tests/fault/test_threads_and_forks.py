@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from steepest import rules
-from steepest.engine.kernels import threads
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
+from steepest.optim.engines.kernels import threads
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
 
 BELOW, ABOVE = (63, 64), (1024, 512)
 HOW = {"adamw": {}, "adamw in 8 bits": {"moments": "8bit"}, "adafactortorch": {}, "dog": {}}
@@ -73,7 +73,7 @@ def test_threads_that_step_at_once_end_as_each_alone(shape: tuple[int, ...], how
 
 FIRST = """
 import threading, torch
-from steepest.engine.torch.optimizer import RuleOptimizer
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
 
 def work(at):
     weight = torch.nn.Parameter(torch.ones(5))
@@ -105,8 +105,8 @@ def test_threads_may_all_be_the_first_to_need_a_kernel(tmp_path: Path) -> None:
 OPENMP = """
 import ctypes, os
 {imports}
-from steepest.engine.kernels import threads
-from steepest.engine.torch.optimizer import RuleOptimizer
+from steepest.optim.engines.kernels import threads
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
 
 def tasks():
     return len(os.listdir("/proc/self/task"))

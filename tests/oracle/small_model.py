@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from steepest import rules
-from steepest.engine import on_numpy
-from steepest.engine.on_numpy import NUMPY
-from steepest.rule import Rule
+from steepest.optim.engines import on_numpy
+from steepest.optim.engines.on_numpy import NUMPY
+from steepest.optim.rule import Rule
 
 STEPS = 20
 SHAPES = {"a": (3, 4), "b": (5,), "c": (0,)}

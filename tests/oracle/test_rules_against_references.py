@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from steepest import rules, wrap
-from steepest.engine import on_numpy
-from steepest.maths import HOST
-from steepest.rule import Rule
+from steepest.optim.engines import on_numpy
+from steepest.optim.maths import HOST
+from steepest.optim.rule import Rule
 
 STEPS = 50
 SHAPES = ((5,), (3, 4), (33,), (1,))

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from steepest import rules
-from steepest.engine import on_numpy
-from steepest.rule import Rule
+from steepest.optim.engines import on_numpy
+from steepest.optim.rule import Rule
 
 STEPS = 50
 SHAPE = (11, 3)

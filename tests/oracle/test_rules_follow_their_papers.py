@@ -12,7 +12,7 @@ from papers.problem import Problem
 from trajectories import STEPS, flat, of_paper, of_rule
 
 from steepest import rules
-from steepest.rule import Rule
+from steepest.optim.rule import Rule
 
 EPS = np.finfo(np.float64).eps
 HERE = [paper for name, paper in PAPERS.items() if name in rules.registry()]

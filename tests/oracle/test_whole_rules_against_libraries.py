@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from steepest import rules
-from steepest.engine import on_numpy
-from steepest.engine.on_numpy import NUMPY
-from steepest.engine.torch.optimizer import RuleOptimizer
+from steepest.optim.engines import on_numpy
+from steepest.optim.engines.on_numpy import NUMPY
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.rules import kronecker
 
 EPS = np.finfo(np.float64).eps

@@ -15,8 +15,8 @@ from papers.problem import Problem
 from trajectories import STEPS, flat, of_paper, of_rule
 
 from steepest import rules, wrap
-from steepest.engine.on_numpy import NUMPY
-from steepest.rule import Rule
+from steepest.optim.engines.on_numpy import NUMPY
+from steepest.optim.rule import Rule
 
 EPS = np.finfo(np.float64).eps
 SHAPES = ((7,), (3, 2), (4,))

@@ -9,8 +9,8 @@ import numpy as np
 from papers.paper import Array, Paper
 from papers.problem import Problem
 
-from steepest.engine import on_numpy
-from steepest.rule import Rule
+from steepest.optim.engines import on_numpy
+from steepest.optim.rule import Rule
 
 STEPS = 50
 

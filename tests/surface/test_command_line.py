@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from steepest.cli import app
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 VERBS = ["compare", "fit", "report", "resume", "rules", "settings", "tune"]
 

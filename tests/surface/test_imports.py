@@ -23,7 +23,17 @@ HEAVY = {
 }
 HEAVY |= {"matplotlib", "safetensors", "jax", "optax", "keras", "tensorflow"}
 
-LIGHT = ["rule", "maths", "errors", "evidence", "folder", "rules", "gradient", "group", "schedule"]
+LIGHT = [
+    "optim.rule",
+    "optim.maths",
+    "optim.errors",
+    "evidence",
+    "files",
+    "rules",
+    "optim.clipping",
+    "optim.groups",
+    "schedule",
+]
 
 IMPORT_ALL = """
 import importlib, pkgutil

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.torch import optimizer
 from steepest.train.average import Average, renew_statistics
 

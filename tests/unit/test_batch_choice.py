@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from steepest.choose import constants, critical_batch, throughput
-from steepest.choose.control import Control
-from steepest.choose.critical_batch import best, choose_batch
 from steepest.data import randomness
 from steepest.data.tree import cut
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.recipe import Recipe
 from steepest.train.division import squared
 from steepest.train.given import separate
 from steepest.train.job import build
+from steepest.tuning import constants, critical_batch, throughput
+from steepest.tuning.control import Control
+from steepest.tuning.critical_batch import best, choose_batch
 
 CHANCE = torch.Generator().manual_seed(0)
 ROWS, FEATURES = 2400, 6

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from steepest.errors import UserError
-from steepest.noise import Pair, critical_batch, quantile
+from steepest.optim.errors import UserError
+from steepest.optim.noise import Pair, critical_batch, quantile
 
 FEATURES, PART, PARTS = 12, 4, 8
 BATCH = PART * PARTS

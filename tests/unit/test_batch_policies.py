@@ -17,8 +17,8 @@ from steepest.batch import Compensated, Fixed, Following, Full, Growing, Stochas
 from steepest.data.batches import ArrayBatches, batches, planned, under
 from steepest.data.order import Plan
 from steepest.data.varied import VariedPlan
-from steepest.errors import UserError
-from steepest.noise import Pair, critical_batch
+from steepest.optim.errors import UserError
+from steepest.optim.noise import Pair, critical_batch
 from steepest.schedule import Cosine, Polynomial, WarmUp
 from steepest.train.budget import parse
 from steepest.train.cadence import Cadence

@@ -2,7 +2,7 @@
 
 import pytest
 
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.train.budget import Budget, horizon, parse
 
 

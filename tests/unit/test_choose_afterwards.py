@@ -14,10 +14,10 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 import steepest as st
-from steepest.choose import constants, insurance, pace, race, rungs, search, trial
-from steepest.errors import UserError
+from steepest.commands import lifecycle
 from steepest.evidence import Evidence
-from steepest.folder import Unwritable
+from steepest.files import Unwritable
+from steepest.optim.errors import UserError
 from steepest.recipe import Recipe
 from steepest.rules import SGD, AdamW
 from steepest.schedule import Cosine
@@ -25,7 +25,7 @@ from steepest.train import checkpoint
 from steepest.train.given import separate
 from steepest.train.interrupt import Interrupted
 from steepest.train.job import build
-from steepest.verbs import lifecycle
+from steepest.tuning import constants, insurance, pace, race, rungs, search, trial
 
 
 @pytest.fixture(autouse=True)

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from steepest.choose import race as racing
-from steepest.choose import rungs
-from steepest.choose.arms import Arm
-from steepest.choose.journal import Journal
-from steepest.choose.plan import Plan
-from steepest.choose.race import Race
-from steepest.choose.scores import Held
 from steepest.evidence import Evidence
+from steepest.tuning import race as racing
+from steepest.tuning import rungs
+from steepest.tuning.arms import Arm
+from steepest.tuning.journal import Journal
+from steepest.tuning.plan import Plan
+from steepest.tuning.race import Race
+from steepest.tuning.scores import Held
 
 START = 3.0
 RUNGS = (10, 30)

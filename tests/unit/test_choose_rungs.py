@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from torch import nn
 
-from steepest.choose.arms import (
+from steepest.recipe import Recipe
+from steepest.rules import AdamW
+from steepest.tuning.arms import (
     Arm,
     below,
     beyond,
@@ -18,12 +20,10 @@ from steepest.choose.arms import (
     lowest,
     protected,
 )
-from steepest.choose.constants import ARMS, CLIMBS, LARGEST_SHARE, LED, LONGER, REMEMBERED, TAU
-from steepest.choose.decay import weight_decay
-from steepest.choose.plan import Plan, going_on, plan
-from steepest.choose.rungs import Standing, credited, expected, lower, peak, standings, survivors, winner
-from steepest.recipe import Recipe
-from steepest.rules import AdamW
+from steepest.tuning.constants import ARMS, CLIMBS, LARGEST_SHARE, LED, LONGER, REMEMBERED, TAU
+from steepest.tuning.decay import weight_decay
+from steepest.tuning.plan import Plan, going_on, plan
+from steepest.tuning.rungs import Standing, credited, expected, lower, peak, standings, survivors, winner
 
 draw = np.random.default_rng(0)
 HARD = np.abs(draw.normal(size=400)) + 0.5

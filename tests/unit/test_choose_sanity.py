@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from steepest.choose.sanity import sanity
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.recipe import Recipe
 from steepest.train.given import separate
 from steepest.train.job import build
+from steepest.tuning.sanity import sanity
 
 draw = np.random.default_rng(0)
 X, Y = draw.normal(size=(200, 6)).astype(np.float32), np.arange(200) % 4

@@ -14,11 +14,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import steepest as st
-from steepest.choose import constants, insurance, pace
-from steepest.choose.arms import Arm
-from steepest.choose.plan import plan
 from steepest.evidence import Evidence
 from steepest.train import checkpoint
+from steepest.tuning import constants, insurance, pace
+from steepest.tuning.arms import Arm
+from steepest.tuning.plan import plan
 
 y = (X[:, 0] + X[:, 1] > 0.5 * X[:, 2]).astype(np.int64)
 

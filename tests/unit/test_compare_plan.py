@@ -8,7 +8,7 @@ from steepest.batch import Growing, Stochastic
 from steepest.comparison import conditions, taken
 from steepest.comparison.cost import gradients_a_step
 from steepest.comparison.plan import planned, read
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.schedule import Cosine
 
 TWO = {"adamw": {}, "sgd": {"lr": 0.1}}

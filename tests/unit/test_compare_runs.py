@@ -14,9 +14,9 @@ from steepest.comparison.comparison import Comparison
 from steepest.comparison.place import Place
 from steepest.comparison.plan import planned, resolved
 from steepest.comparison.runs import APART, Stopped, complete, so_far
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
+from steepest.optim.rule import Number, Rule
 from steepest.report.page import POLICY
-from steepest.rule import Number, Rule
 
 
 class Trainer:

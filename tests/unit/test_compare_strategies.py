@@ -4,7 +4,7 @@ import pytest
 
 from steepest import rules
 from steepest.comparison.strategies import Strategy, check, from_command, strategies_of, with_inherited
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 
 def by_name(asked):

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 from steepest.data import augment
 from steepest.data.batches import ArrayBatches, batches, count
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 X = torch.arange(46.0).reshape(23, 2)
 Y = torch.arange(23)

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from steepest import evidence
-from steepest.errors import UserError
 from steepest.evidence import Evidence, shown
+from steepest.optim.errors import UserError
 from steepest.train.progress import LiveTable, PlainLines
 
 WHY = "beat 1e-3 by .021±.004 (z=4.9, n=1024); edge .031"

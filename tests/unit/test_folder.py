@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from steepest import evidence
-from steepest.errors import UserError
 from steepest.evidence import Evidence
-from steepest.folder import Folder, write_atomic
+from steepest.files import Folder, write_atomic
+from steepest.optim.errors import UserError
 
 
 def test_a_failed_write_leaves_the_old_content(tmp_path, monkeypatch):
@@ -23,7 +23,7 @@ def test_a_failed_write_leaves_the_old_content(tmp_path, monkeypatch):
 
 
 def test_the_second_process_in_a_folder_is_refused(tmp_path):
-    child = "import sys; from steepest.folder import Folder\nwith Folder(sys.argv[1]).lock(): pass"
+    child = "import sys; from steepest.files import Folder\nwith Folder(sys.argv[1]).lock(): pass"
     with Folder(tmp_path).lock():
         found = subprocess.run([sys.executable, "-c", child, tmp_path], capture_output=True, text=True)
     assert "Another process is training in" in found.stderr

@@ -13,12 +13,12 @@ import torch
 from numba import njit
 
 from steepest import rules
-from steepest.engine.kernels import words
-from steepest.engine.kernels.source import source
-from steepest.engine.precision import bits, rounding
-from steepest.engine.precision.formats import BLOCK, HALF, POSITIVE, POSITIVE_8, SIGNED, SIGNED_8
-from steepest.engine.precision.memory import Memory, layout
-from steepest.engine.precision.rounding import TORCH_BITS
+from steepest.optim.engines.kernels import words
+from steepest.optim.engines.kernels.source import source
+from steepest.optim.engines.precision import bits, rounding
+from steepest.optim.engines.precision.formats import BLOCK, HALF, POSITIVE, POSITIVE_8, SIGNED, SIGNED_8
+from steepest.optim.engines.precision.memory import Memory, layout
+from steepest.optim.engines.precision.rounding import TORCH_BITS
 
 CASES = [
     (torch.float32, {"moments": "8bit"}),

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 import steepest as st
 from steepest import rules, wrap
-from steepest.errors import UserError
-from steepest.rule import Number, Rule
+from steepest.optim.errors import UserError
+from steepest.optim.rule import Number, Rule
 from steepest.schedule import Cosine
 from steepest.train.given import separate
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from steepest.errors import UserError
-from steepest.gradient import ClipAdaptive, ClipNorm, ClipValue
+from steepest.optim.clipping import ClipAdaptive, ClipNorm, ClipValue
+from steepest.optim.errors import UserError
 
 EPS = np.finfo(np.float64).eps
 SHAPES = [(), (5,), (4, 3), (4, 3, 2, 2), (0,), (0, 3)]

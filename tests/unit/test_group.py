@@ -2,8 +2,8 @@
 
 import pytest
 
-from steepest.errors import UserError
-from steepest.group import matches, no_decay, split
+from steepest.optim.errors import UserError
+from steepest.optim.groups import matches, no_decay, split
 
 NAMES = ["embed.weight", "body.0.weight", "body.0.bias", "norm.weight", "head.weight", "head.bias"]
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from steepest import rules, schedule
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.torch import RuleOptimizer, optimizer
 
 WHOLE = [rule for rule in rules.RULES if rule.whole]

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from steepest import rules, schedule
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
 from steepest.torch import Dial, hypertune, optimizer
 from steepest.train import descent, gate
 from steepest.train.knobs import Line

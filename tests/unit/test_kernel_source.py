@@ -9,14 +9,14 @@ import torch
 from numba import njit
 
 from steepest import rules
-from steepest.engine import on_numba
-from steepest.engine.kernels import compiled, threads
-from steepest.engine.kernels.inline import NotInlinable
-from steepest.engine.kernels.intrinsics import cube_root
-from steepest.engine.kernels.source import source
-from steepest.engine.precision.memory import Memory, layout
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.rule import Number, Rule
+from steepest.optim.engines import on_numba
+from steepest.optim.engines.kernels import compiled, threads
+from steepest.optim.engines.kernels.inline import NotInlinable
+from steepest.optim.engines.kernels.intrinsics import cube_root
+from steepest.optim.engines.kernels.source import source
+from steepest.optim.engines.precision.memory import Memory, layout
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.rule import Number, Rule
 
 SHARE = 0.5
 
@@ -107,7 +107,7 @@ def test_what_is_beyond_the_vocabulary_runs_on_the_plain_engine() -> None:
 
 def test_a_file_that_changed_after_its_import_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "steepest.engine.kernels.inline.inspect.getsource",
+        "steepest.optim.engines.kernels.inline.inspect.getsource",
         lambda _: "def direction(xp, k, w, g):\n    return (-g,)\n",
     )
     with pytest.raises(NotInlinable, match="changed since"):
@@ -129,7 +129,7 @@ def test_an_edited_rule_is_another_kernel(tmp_path, monkeypatch: pytest.MonkeyPa
     def load(sign: str) -> Rule:
         (tmp_path / "sense.py").write_text(f"def sense(g):\n    return {sign}g\n")
         (tmp_path / "edited.py").write_text(
-            "from steepest.rule import Rule\nfrom sense import sense\n\n\nclass Edited(Rule):\n"
+            "from steepest.optim.rule import Rule\nfrom sense import sense\n\n\nclass Edited(Rule):\n"
             "    @staticmethod\n    def direction(xp, k, w, g):\n        return (sense(g),)\n"
         )
         for name in ("sense", "edited"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.train import loss
 
 KINDS = {"cross_entropy": "classification", "focal": "classification", "binary": "binary"}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.train import loss, metrics
 from steepest.train.measures import LARGEST_CONFUSION
 

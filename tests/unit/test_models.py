@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from steepest import models
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 
 def weights(model: nn.Module) -> int:

@@ -7,10 +7,10 @@ import pytest
 
 import steepest as st
 from steepest import rules
+from steepest.commands.opening import opened
 from steepest.recipe import TUNED, Recipe
 from steepest.schedule import Cosine
 from steepest.train.given import separate
-from steepest.verbs.opening import opened
 
 
 def left_open(**said: Any) -> set[str]:

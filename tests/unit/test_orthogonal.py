@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from steepest import rules
-from steepest.engine.on_numpy import NUMPY, step
-from steepest.engine.on_torch import TORCH
-from steepest.errors import UserError
+from steepest.optim.engines.on_numpy import NUMPY, step
+from steepest.optim.engines.on_torch import TORCH
+from steepest.optim.errors import UserError
 from steepest.rules.orthogonal import COEFFICIENTS, SAFETY, orthogonal
 
 EPS = np.finfo(np.float64).eps

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from steepest.engine.kernels import places
-from steepest.engine.kernels.places import MOVED, SAME, UNFIT, InC, InPython
+from steepest.optim.engines.kernels import places
+from steepest.optim.engines.kernels.places import MOVED, SAME, UNFIT, InC, InPython
 
 FACES = [
     pytest.param(

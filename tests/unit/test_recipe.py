@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.recipe import Recipe, parse_value, settings_in
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=20)

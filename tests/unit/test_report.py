@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from steepest import report
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.report import curves, evaluations, verdict
 from steepest.report.confusion import CLASSES, confusion
 from steepest.report.history import History

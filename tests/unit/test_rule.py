@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from steepest import rules, schedule
-from steepest.errors import UserError
-from steepest.maths import HOST, debias
-from steepest.quantity import Quantity
-from steepest.rule import Number, Rule
+from steepest.optim.errors import UserError
+from steepest.optim.maths import HOST, debias
+from steepest.optim.quantity import Quantity
+from steepest.optim.rule import Number, Rule
 
 
 @pytest.mark.parametrize(

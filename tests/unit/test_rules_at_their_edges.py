@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from steepest import rules
-from steepest.engine import on_numpy
-from steepest.maths import HOST
-from steepest.rule import Rule
+from steepest.optim.engines import on_numpy
+from steepest.optim.maths import HOST
+from steepest.optim.rule import Rule
 
 EPS = np.finfo(np.float64).eps
 W = np.array([0.5, -1.0, 2.0])

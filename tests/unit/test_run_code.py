@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import steepest as st
 from steepest import batch, rules, schedule
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.program import write
 from steepest.program.facts import Facts
 from steepest.program.network import written

@@ -9,7 +9,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from steepest import schedule
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 PEAK = 0.3
 TOTAL = 20

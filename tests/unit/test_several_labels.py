@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import steepest as st
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 
 class Text(torch.utils.data.Dataset):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from steepest import rules
-from steepest.verbs import rule_path, show_rules
-from steepest.verbs.rule_path import SADDLE, VALLEY
+from steepest.commands import rule_path, show_rules
+from steepest.commands.rule_path import SADDLE, VALLEY
 
 LANDS = pytest.mark.parametrize("land", [VALLEY, SADDLE], ids=lambda land: land.name.split()[0])
 NAMES = sorted(rules.registry())

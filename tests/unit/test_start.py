@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Generator, nn
 
-from steepest.errors import UserError
 from steepest.models import build, start
+from steepest.optim.errors import UserError
 
 DRAWN = ["kaiming", "xavier", "orthogonal", "lsuv"]
 BATCH = torch.randn(256, 64, generator=Generator().manual_seed(0))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.train.stopping import Action, State, Stopping, reopened, sign
 
 WAIT, IMPROVED, DECAY, RAISE, STOP = Action

@@ -18,11 +18,11 @@ from benchmarks.suite.clock import Watch
 from benchmarks.suite.ours import AUTO, RATE, Batches, fitted
 from benchmarks.suite.running import Wanted
 from benchmarks.suite.workloads import Task, Workload, classes, dense
-from steepest.choose import handover
-from steepest.choose.constants import SHORT
+from steepest.commands import lifecycle
 from steepest.evidence import Evidence
 from steepest.train.guard import Diverged
-from steepest.verbs import lifecycle
+from steepest.tuning import handover
+from steepest.tuning.constants import SHORT
 
 
 def tiny(steps: int = 600, n: int = 95) -> Task:

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.suite import finals, frozen, ledger, running, scores
 from benchmarks.suite.running import Wanted
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 NAMES = ("mnist_mlp", "letter_mlp")
 

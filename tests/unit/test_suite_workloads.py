@@ -12,7 +12,7 @@ from benchmarks.suite import cache, sources, workloads
 from benchmarks.suite.cache import Parts
 from benchmarks.suite.variants import VARIANTS
 from benchmarks.suite.workloads import CORE, HELD_OUT, STEPS, Task, named
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 ALL = {one.name: one for one in (*CORE, *HELD_OUT)}
 SHAPES = {

@@ -16,8 +16,11 @@ import steepest as st
 from steepest import UserError
 from steepest import evidence as records
 from steepest.cli import app
+from steepest.commands.lifecycle import telling
+from steepest.commands.question import asked_of
+from steepest.commands.tune import go_on_tuning
 from steepest.evidence import shown
-from steepest.folder import Folder
+from steepest.files import Folder
 from steepest.recipe import Recipe
 from steepest.report import tuning
 from steepest.rules import SGD
@@ -25,9 +28,6 @@ from steepest.schedule import Cosine
 from steepest.train.progress import progress
 from steepest.train.settled import stopping_of
 from steepest.train.update import Update
-from steepest.verbs.lifecycle import telling
-from steepest.verbs.question import asked_of
-from steepest.verbs.tune import go_on_tuning
 
 SMALL = {"model": "mlp", "hidden": [8], "of": "600 steps", "batch_size": 16}
 

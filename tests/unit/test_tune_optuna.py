@@ -15,16 +15,16 @@ import pytest
 
 import steepest as st
 from steepest import UserError
-from steepest.choose import optuna_search, trials
-from steepest.choose.optuna_search import JOURNAL, STUDY
-from steepest.errors import MissingExtra
+from steepest.commands import tune
+from steepest.commands.tune import go_on_tuning
 from steepest.evidence import shown
+from steepest.optim.errors import MissingExtra
 from steepest.recipe import Recipe
 from steepest.train.given import separate
 from steepest.train.job import Job, build
 from steepest.train.update import Update
-from steepest.verbs import tune
-from steepest.verbs.tune import go_on_tuning
+from steepest.tuning import optuna_search, trials
+from steepest.tuning.optuna_search import JOURNAL, STUDY
 
 SMALL: dict[str, Any] = {
     "engine": "optuna",
@@ -288,7 +288,7 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 import numpy as np
 import steepest as st
-from steepest.errors import MissingExtra
+from steepest.optim.errors import MissingExtra
 data = np.zeros((60, 2), np.float32), np.arange(60) % 2
 try:
     st.tune(data, engine="optuna", rule="sgd", lr="auto", model="linear", out=sys.argv[1])

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from steepest import UserError, rules
-from steepest.choose import ranges
-from steepest.choose.ranges import Range
-from steepest.choose.space import space
+from steepest.optim.rule import Rule
 from steepest.recipe import Recipe
-from steepest.rule import Rule
 from steepest.schedule import Cosine
 from steepest.train.given import separate
 from steepest.train.job import Job, build
+from steepest.tuning import ranges
+from steepest.tuning.ranges import Range
+from steepest.tuning.space import space
 
 
 def job(examples: int = 200, **settings: Any) -> Job:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from steepest import rules
-from steepest.engine.on_numpy import NUMPY, step
-from steepest.engine.on_torch import TORCH
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
+from steepest.optim.engines.on_numpy import NUMPY, step
+from steepest.optim.engines.on_torch import TORCH
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
 from steepest.rules.kronecker import eigenbasis, iterated, root
 from steepest.rules.low_rank import singular
 from steepest.rules.shapes import along, folded, gram, is_matrix, matrix

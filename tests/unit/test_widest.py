@@ -7,10 +7,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from steepest import rules
-from steepest.engine.kernels.reduction import norm
-from steepest.engine.precision import widest
-from steepest.engine.torch import hypergradient
-from steepest.engine.torch.optimizer import RuleOptimizer
+from steepest.optim.engines.kernels.reduction import norm
+from steepest.optim.engines.precision import widest
+from steepest.optim.engines.torch import hypergradient
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.train import metrics
 from steepest.train.division import squared
 from steepest.train.record import MeanLoss

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from steepest import rules, schedule, wrap
-from steepest.engine import on_numpy
-from steepest.errors import UserError
-from steepest.maths import HOST
-from steepest.rule import Number, Rule
+from steepest.optim.engines import on_numpy
+from steepest.optim.errors import UserError
+from steepest.optim.maths import HOST
+from steepest.optim.rule import Number, Rule
 
 STEPS = 20
 SIZE = 6

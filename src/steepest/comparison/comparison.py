@@ -15,9 +15,9 @@ from steepest.comparison.place import Place
 from steepest.comparison.plan import Plan
 from steepest.comparison.results import Result, plain
 from steepest.comparison.verdict import Verdict
-from steepest.errors import UserError
 from steepest.evidence import Evidence
-from steepest.folder import write_atomic
+from steepest.files import write_atomic
+from steepest.optim.errors import UserError
 from steepest.run import Run
 from steepest.train.stopping import sign
 

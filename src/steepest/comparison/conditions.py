@@ -8,7 +8,7 @@ from typing import Any
 
 from steepest.comparison.cost import gradients_a_step
 from steepest.comparison.strategies import Strategy
-from steepest.errors import UserError, did_you_mean
+from steepest.optim.errors import UserError, did_you_mean
 from steepest.recipe import Recipe
 from steepest.train.budget import Budget, parse
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from steepest.engine.torch.curvature import by_labels
-from steepest.engine.torch.passes import looks_back
+from steepest.optim.engines.torch.curvature import by_labels
+from steepest.optim.engines.torch.passes import looks_back
 
 PRODUCT = 2.0
 """Of a product of the Hessian with a vector: a pass back through the pass back."""

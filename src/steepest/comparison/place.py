@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from steepest.folder import Folder
+from steepest.files import Folder
 
 
 class Place(Folder):

@@ -13,7 +13,7 @@ from steepest.comparison import conditions, strategies
 from steepest.comparison.findings import LEVEL
 from steepest.comparison.power import least_pairs
 from steepest.comparison.strategies import Strategy
-from steepest.errors import UserError, did_you_mean
+from steepest.optim.errors import UserError, did_you_mean
 from steepest.recipe import Recipe, found_from, seen_from, toml_of
 from steepest.train import settled
 from steepest.train.given import MARK, Given, separate

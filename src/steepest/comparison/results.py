@@ -11,11 +11,11 @@ from typing import Any
 
 import polars as pl
 
-from steepest import rules
 from steepest.comparison.conditions import axis_of
 from steepest.comparison.cost import gradients_a_step
 from steepest.comparison.plan import Plan
-from steepest.folder import Folder, write_atomic
+from steepest.files import Folder, write_atomic
+from steepest.optim import rules
 from steepest.recipe import Recipe
 from steepest.run import Run
 from steepest.train.given import MARK, separate

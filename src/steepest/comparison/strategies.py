@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from steepest import rules
-from steepest.errors import UserError, did_you_mean
+from steepest.optim import rules
+from steepest.optim.errors import UserError, did_you_mean
+from steepest.optim.rule import Rule
 from steepest.recipe import Recipe, nearest, parse_value
-from steepest.rule import Rule
 from steepest.train.given import Given, separate
 
 COMMON = {

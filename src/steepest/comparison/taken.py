@@ -9,8 +9,8 @@ from typing import Any
 
 from steepest.comparison.place import Place, is_comparison
 from steepest.comparison.plan import Plan, read
-from steepest.errors import UserError
-from steepest.folder import LOCK
+from steepest.files import LOCK
+from steepest.optim.errors import UserError
 
 SHOWN = 5
 """Differences between two questions that are named."""

@@ -9,7 +9,7 @@ import torch
 
 from steepest.data.source import Source, fingerprint
 from steepest.data.tree import Tree, apply, leaves
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 LABELS = ("y", "target", "targets", "label", "labels")
 """Names under which an .npz keeps what is to be predicted."""

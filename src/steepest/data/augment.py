@@ -9,7 +9,7 @@ import torch
 
 from steepest.data.order import key
 from steepest.data.tree import Tree
-from steepest.errors import UserError, did_you_mean
+from steepest.optim.errors import UserError, did_you_mean
 
 Augmentation: TypeAlias = Callable[[Tree, torch.Generator], Tree]
 """Inputs of one update and a generator on the CPU → inputs of the same shape."""

@@ -14,14 +14,14 @@ from typing import Any, Literal, Protocol
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
-from steepest.batch import BatchPolicy, named
 from steepest.data import augment as augmentation
 from steepest.data.examples import loader
 from steepest.data.order import Plan
 from steepest.data.stream import StreamBatches
 from steepest.data.tree import Tree, count, cut, gather, is_tree, leaves, tensors
 from steepest.data.varied import VariedPlan
-from steepest.errors import UserError
+from steepest.optim.batch import BatchPolicy, named
+from steepest.optim.errors import UserError
 
 __all__ = ["ArrayBatches", "Batches", "DatasetBatches", "batches", "count"]
 

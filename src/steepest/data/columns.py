@@ -9,7 +9,7 @@ import polars as pl
 
 from steepest.data.scaling import Impute, Scale, Scaling
 from steepest.data.scaling import fit as fit_scaling
-from steepest.errors import UserError, did_you_mean
+from steepest.optim.errors import UserError, did_you_mean
 
 MOST = 50
 """Categories of a column that get a place of their own: the most frequent ones. All others are zeros."""

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, default_collate
 from steepest.data.order import key
 from steepest.data.randomness import seed_all, undisturbed
 from steepest.data.tree import Tree, leaves
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from steepest.data.tables import check_names
-from steepest.errors import UserError, did_you_mean
+from steepest.optim.errors import UserError, did_you_mean
 
 MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "?"]
 """What stands for a missing value in a text file."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from steepest.data.source import Source
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 FEW = 20
 """Whole numbers of at most so many different values are labels; a quality from 3 to 9 is, an age is not."""

@@ -14,7 +14,7 @@ from steepest.data.examples import Seeded
 from steepest.data.randomness import undisturbed
 from steepest.data.source import Source, fingerprint
 from steepest.data.tree import Tree, apply
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 
 def dataset(data: Any) -> Source:

@@ -20,7 +20,7 @@ from steepest.data.source import Source
 from steepest.data.target import Answers
 from steepest.data.target import fit as fit_answers
 from steepest.data.tree import Tree, apply, leaves, pair, tensors
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 FORMAT = 1
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 Scale = Literal["standard", "minmax"] | None
 Impute = Literal["median", "mean"] | None

@@ -15,7 +15,7 @@ from steepest.data.batches import in_memory, is_stream
 from steepest.data.source import Source, fingerprint
 from steepest.data.tables import Roles, names
 from steepest.data.tree import apply
-from steepest.errors import UserError, did_you_mean
+from steepest.optim.errors import UserError, did_you_mean
 
 
 def read(

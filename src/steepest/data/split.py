@@ -11,7 +11,7 @@ import numpy as np
 from steepest.data.infer import Task
 from steepest.data.order import generator
 from steepest.data.source import Source
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 FEW = 10
 """Rows of a validation part below which one row more or less decides what counts as better."""

@@ -13,7 +13,7 @@ from steepest.data.augment import Augmentation, augmented
 from steepest.data.order import key
 from steepest.data.randomness import Apart
 from steepest.data.tree import Tree, count, cut, is_tree, tensors
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 
 @dataclass

@@ -12,7 +12,7 @@ import polars as pl
 
 from steepest.data.arrays import numpy
 from steepest.data.source import Source, fingerprint
-from steepest.errors import UserError, did_you_mean
+from steepest.optim.errors import UserError, did_you_mean
 
 WIDE = (pl.Decimal, pl.Int128, pl.UInt128)
 """Numbers that NumPy does not know; they are read as float64."""

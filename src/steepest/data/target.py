@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from steepest.data.infer import Task, finite_numbers, labels_of
-from steepest.errors import UserError, did_you_mean
+from steepest.optim.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from steepest.data.order import parts
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 Tree: TypeAlias = Any
 """torch.Tensor | tuple[Tree, ...] | list[Tree] | dict[str, Tree]"""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from steepest.batch import BatchPolicy
 from steepest.data.order import parts, permutation
+from steepest.optim.batch import BatchPolicy
 
 FAR = 100_000
 """Updates that a look ahead takes at most at one time."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from steepest.data.infer import Task, label
-from steepest.errors import UserError, did_you_mean
+from steepest.optim.errors import UserError, did_you_mean
 
 
 def class_weights(how: Any, numbers: np.ndarray, task: Task) -> tuple[float, ...] | None:

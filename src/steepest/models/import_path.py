@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from steepest.errors import UserError, did_you_mean
+from steepest.optim.errors import UserError, did_you_mean
 
 
 def imported(path: str) -> Any:

@@ -7,7 +7,7 @@ from math import prod
 
 from torch import nn
 
-from steepest.errors import UserError, did_you_mean
+from steepest.optim.errors import UserError, did_you_mean
 
 FIRST, WIDEST = 16, 256
 """Channels of the first convolution; channels at most."""

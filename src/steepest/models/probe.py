@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase as RunningNorm
 
-from steepest.engine.precision.widest import widened
-from steepest.errors import UserError
+from steepest.optim.engines.precision.widest import widened
+from steepest.optim.errors import UserError
 
 
 def apply(model: Callable[..., Any], inputs: Any) -> Any:

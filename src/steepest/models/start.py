@@ -11,10 +11,10 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from steepest.errors import UserError, did_you_mean
 from steepest.evidence import Evidence
 from steepest.models.probe import forward_with, spread
 from steepest.models.weights_file import load_weights
+from steepest.optim.errors import UserError, did_you_mean
 
 SPREAD = 100.0
 """Factor of the signal in a layer over that at the input, or its inverse, that is called a fault."""

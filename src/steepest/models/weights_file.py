@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 
 def load_weights(model: nn.Module, path: Path) -> list[str]:

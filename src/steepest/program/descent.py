@@ -6,12 +6,12 @@ import math
 import textwrap
 from dataclasses import fields
 
-from steepest import rules
-from steepest.errors import UserError
+from steepest.optim import rules
+from steepest.optim.errors import UserError
+from steepest.optim.rule import Rule
 from steepest.program import orthogonal, twins
 from steepest.program.facts import Facts, Piece, fill_in
 from steepest.program.lines import NotPlain, written
-from steepest.rule import Rule
 from steepest.train import settled
 from steepest.train.given import MARK, Given
 

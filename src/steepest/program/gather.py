@@ -10,11 +10,11 @@ from typing import Any
 from torch import nn
 
 from steepest import evidence
-from steepest.batch import FIRST, Full, named
 from steepest.data.infer import label
 from steepest.data.preprocessing import Preprocessing
-from steepest.errors import UserError
-from steepest.folder import Folder
+from steepest.files import Folder
+from steepest.optim.batch import FIRST, Full, named
+from steepest.optim.errors import UserError
 from steepest.program.facts import Facts
 from steepest.recipe import Recipe
 from steepest.train import budget

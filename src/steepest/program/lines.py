@@ -9,9 +9,9 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from steepest import rules
-from steepest.maths import debias
-from steepest.rule import Rule, uncoupled
+from steepest.optim import rules
+from steepest.optim.maths import debias
+from steepest.optim.rule import Rule, uncoupled
 
 CLASS = '''class {name}(torch.optim.Optimizer):
     """{doc}"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from steepest.rules.orthogonal import COEFFICIENTS, SAFETY
+from steepest.optim.rules.orthogonal import COEFFICIENTS, SAFETY
 
 SCALES = {
     "Muon": "math.sqrt(max(1.0, rows / columns))",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 
-from steepest import schedule
+from steepest.optim import schedule
+from steepest.optim.schedule import Schedule
 from steepest.program.facts import Facts, Piece, fill_in
-from steepest.schedule import Schedule
 from steepest.train import budget
 from steepest.train.given import MARK
 from steepest.train.settled import LEVEL

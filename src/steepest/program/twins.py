@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from steepest import rules
-from steepest.rule import Rule
+from steepest.optim import rules
+from steepest.optim.rule import Rule
 
 Numbers = dict[str, Any]
 

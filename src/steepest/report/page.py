@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from steepest.folder import Folder, write_atomic
+from steepest.files import Folder, write_atomic
 from steepest.report import choices, curves, evaluations, mistakes, settings, verdict
 from steepest.report.markup import Markup, element, joined
 from steepest.report.records import Records, read

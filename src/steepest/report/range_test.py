@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from steepest.errors import UserError
-from steepest.folder import writing
+from steepest.files import writing
+from steepest.optim.errors import UserError
 
 FORMS = (".png", ".svg", ".pdf")
 

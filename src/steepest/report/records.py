@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from steepest.errors import UserError
-from steepest.folder import Folder
+from steepest.files import Folder
+from steepest.optim.errors import UserError
 from steepest.report.history import History
 
 UNREADABLE = (

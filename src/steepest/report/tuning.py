@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from steepest.evidence import shown
-from steepest.folder import Folder, write_atomic
+from steepest.files import Folder, write_atomic
 from steepest.recipe import AUTOMATIC
 from steepest.report import choices, settings
 from steepest.report.markup import Markup, element

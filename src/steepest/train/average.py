@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase as RunningNorm
 
-from steepest.errors import UserError
 from steepest.models.probe import apply, norms_by_batch
+from steepest.optim.errors import UserError
 from steepest.train import memory
 
 UPDATES = "updates"

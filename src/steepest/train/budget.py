@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
-from steepest.errors import UserError
 from steepest.evidence import Evidence
+from steepest.optim.errors import UserError
 
 UNITS: dict[str, tuple[Literal["seconds", "steps", "epochs"], float]] = {
     "s": ("seconds", 1.0),

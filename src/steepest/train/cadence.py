@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from steepest.data.varied import VariedPlan
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.train.budget import Budget
 
 

@@ -19,8 +19,8 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from steepest.errors import UserError
-from steepest.folder import Unwritable, sync_folder
+from steepest.files import Unwritable, sync_folder
+from steepest.optim.errors import UserError
 from steepest.train.state import Snapshot
 
 FORMAT = 1

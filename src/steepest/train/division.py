@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steepest.batch import Following
 from steepest.data.tree import Tree
 from steepest.data.varied import VariedPlan
-from steepest.engine.precision.widest import widened
-from steepest.noise import Critical, Pair
+from steepest.optim.batch import Following
+from steepest.optim.engines.precision.widest import widened
+from steepest.optim.noise import Critical, Pair
 from steepest.train import memory
 
 SECOND_MOMENTS = ("exp_avg_sq", "v", "square_avg", "sum")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from steepest.data import randomness
-from steepest.errors import UserError, did_you_mean
+from steepest.optim.errors import UserError, did_you_mean
 
 
 class Evaluation:

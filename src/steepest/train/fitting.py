@@ -13,11 +13,11 @@ import torch
 
 from steepest import evidence as records
 from steepest.data.batches import Batches
-from steepest.engine.torch import passes
-from steepest.engine.torch.curvature import by_labels
-from steepest.engine.torch.optimizer import RuleOptimizer
 from steepest.evidence import Evidence
-from steepest.folder import Folder
+from steepest.files import Folder
+from steepest.optim.engines.torch import passes
+from steepest.optim.engines.torch.curvature import by_labels
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.train import budget, memory, network, settled
 from steepest.train.average import renew_statistics
 from steepest.train.growth import Course, course

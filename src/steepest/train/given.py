@@ -11,12 +11,12 @@ from typing import Any
 
 from torch import nn
 
-from steepest import rules
-from steepest.batch import BatchPolicy, named
-from steepest.errors import UserError
+from steepest.optim import rules
+from steepest.optim.batch import BatchPolicy, named
+from steepest.optim.errors import UserError
+from steepest.optim.rule import Rule
+from steepest.optim.wrappers import layers
 from steepest.recipe import Recipe
-from steepest.rule import Rule
-from steepest.wrap import layers
 
 MARK = "object "
 """Begins the entry of a recipe that stands for an object; it cannot be made anew from the text."""

@@ -11,16 +11,16 @@ from functools import cache
 import numpy as np
 from torch import nn
 
-from steepest import batch
-from steepest.batch import BatchPolicy, Fixed, Following, Growing, Stochastic
 from steepest.data.batches import Batches, count, under
 from steepest.data.tree import Tree
 from steepest.data.varied import VariedPlan
-from steepest.engine import on_numpy
-from steepest.errors import UserError
 from steepest.evidence import Evidence
+from steepest.optim import batch
+from steepest.optim.batch import BatchPolicy, Fixed, Following, Growing, Stochastic
+from steepest.optim.engines import on_numpy
+from steepest.optim.errors import UserError
+from steepest.optim.rule import Rule
 from steepest.recipe import Recipe
-from steepest.rule import Rule
 from steepest.train import budget, memory, settled
 from steepest.train.budget import Budget
 from steepest.train.given import Given

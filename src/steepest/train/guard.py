@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 
 class Verdict(Enum):

@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError, did_you_mean
-from steepest.rule import Rule
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError, did_you_mean
+from steepest.optim.rule import Rule
 from steepest.train.knobs import Dial, Knob, Line, Number, OfLoss, Rates
 from steepest.train.tuner import Losses, Pace, Tuner
 

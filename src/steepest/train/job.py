@@ -13,9 +13,9 @@ from torch import nn
 from steepest.data.batches import Batches, batches, count
 from steepest.data.infer import Task
 from steepest.data.tree import Tree, moved
-from steepest.errors import UserError, did_you_mean
 from steepest.evidence import Evidence
 from steepest.models.probe import apply
+from steepest.optim.errors import UserError, did_you_mean
 from steepest.recipe import Recipe
 from steepest.train import loss, machine, memory, metrics, network, settled
 from steepest.train.given import Given

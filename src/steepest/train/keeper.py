@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steepest.errors import UserError
-from steepest.folder import Folder
+from steepest.files import Folder
+from steepest.optim.errors import UserError
 from steepest.train import checkpoint
 from steepest.train.checkpoint import Damaged
 from steepest.train.state import Snapshot

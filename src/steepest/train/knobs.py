@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, Protocol
 
-from steepest.engine.state import places
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
-from steepest.rule import Rule
-from steepest.schedule import height
+from steepest.optim.engines.state import places
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
+from steepest.optim.rule import Rule
+from steepest.optim.schedule import height
 from steepest.train import gate
 
 RATIO = math.log(0.1), math.log(3.0)

@@ -16,11 +16,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from steepest.batch import BatchPolicy
 from steepest.data.batches import Batches, batches
 from steepest.data.varied import VariedPlan
-from steepest.errors import UserError
-from steepest.folder import Folder
+from steepest.files import Folder
+from steepest.optim.batch import BatchPolicy
+from steepest.optim.errors import UserError
 from steepest.train import descent
 from steepest.train.average import Average
 from steepest.train.budget import Budget, parse

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from steepest.errors import UserError, did_you_mean
-from steepest.group import no_decay
 from steepest.models.import_path import imported
+from steepest.optim.errors import UserError, did_you_mean
+from steepest.optim.groups import no_decay
 from steepest.train import formulas
 
 Target = Literal["classes", "flags", "numbers", "any"]

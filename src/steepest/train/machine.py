@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from steepest.errors import UserError
 from steepest.evidence import Evidence
+from steepest.optim.errors import UserError
 from steepest.recipe import Recipe
 
 SHARED = 100_000_000

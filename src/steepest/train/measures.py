@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steepest.engine.precision.widest import widened
+from steepest.optim.engines.precision.widest import widened
 
 LARGEST_CONFUSION = 1000
 """Classes up to which the table of confusions is kept: it takes 8·K² bytes."""

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase as RunningNorm
 
 from steepest.data.batches import count
 from steepest.data.tree import Tree, cut
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steepest.engine.precision.widest import widened, widest
-from steepest.errors import UserError
+from steepest.optim.engines.precision.widest import widened, widest
+from steepest.optim.errors import UserError
 from steepest.train.measures import Errors, Hits
 
 UserMetric = Callable[[Any, Any], Any]

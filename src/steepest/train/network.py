@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from steepest import group, models
+from steepest import models
 from steepest.data import randomness
 from steepest.data.batches import batches, count
 from steepest.data.order import key
 from steepest.data.tree import apply as over_tree
-from steepest.errors import UserError
 from steepest.evidence import Evidence
 from steepest.models import start
 from steepest.models.probe import apply, forward_with
+from steepest.optim import groups as group
+from steepest.optim.errors import UserError
 from steepest.recipe import Recipe
 from steepest.train import memory
 from steepest.train.given import Given

@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from steepest import evidence as records
 from steepest.evidence import Evidence
-from steepest.folder import Folder, write_atomic
+from steepest.files import Folder, write_atomic
 from steepest.train.fitting import averages, measure, predictions, renew
 from steepest.train.job import Job
 from steepest.train.loop import Loop

@@ -14,8 +14,8 @@ from steepest.data.preprocessing import Preprocessing
 from steepest.data.source import Source
 from steepest.data.split import Split, split
 from steepest.data.weights import class_weights
-from steepest.errors import UserError
 from steepest.evidence import Evidence
+from steepest.optim.errors import UserError
 from steepest.recipe import Recipe
 from steepest.train.given import Given
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steepest.errors import UserError
-from steepest.folder import write_atomic, writing
+from steepest.files import write_atomic, writing
+from steepest.optim.errors import UserError
 from steepest.train.loggers import Logger, Loggers
 
 BEFORE = ("step", "epoch", "seconds", "train/loss")

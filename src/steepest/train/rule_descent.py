@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase as RunningNorm
 
-from steepest.engine.kernels.reduction import norm
-from steepest.engine.torch import evaluate, passes
+from steepest.optim.engines.kernels.reduction import norm
+from steepest.optim.engines.torch import evaluate, passes
 
 
 class RuleDescent:

@@ -18,8 +18,8 @@ from torch import Tensor
 from steepest.data import randomness
 from steepest.data.batches import Batches, count
 from steepest.data.tree import Tree
-from steepest.errors import UserError
-from steepest.folder import Folder, write_atomic
+from steepest.files import Folder, write_atomic
+from steepest.optim.errors import UserError
 from steepest.train import environment, memory
 from steepest.train.beginning import Beginning
 from steepest.train.guard import Diverged, Verdict

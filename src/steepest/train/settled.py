@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from steepest import rules, schedule
-from steepest.batch import BatchPolicy, Compensated
-from steepest.engine.torch.curvature import by_labels
-from steepest.engine.torch.of_model import optimizer
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.engine.torch.passes import curved
-from steepest.errors import UserError
 from steepest.models.presets import suited
+from steepest.optim import rules, schedule
+from steepest.optim.batch import BatchPolicy, Compensated
+from steepest.optim.engines.torch.curvature import by_labels
+from steepest.optim.engines.torch.of_model import optimizer
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.engines.torch.passes import curved
+from steepest.optim.errors import UserError
+from steepest.optim.rule import Rule
 from steepest.recipe import Recipe
-from steepest.rule import Rule
 from steepest.train import budget
 from steepest.train.given import MARK, Given
 from steepest.train.loss import Loss

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 
 
 @dataclass(frozen=True)

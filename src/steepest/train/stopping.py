@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from steepest.errors import UserError
-from steepest.quantity import Quantity
+from steepest.optim.errors import UserError
+from steepest.optim.quantity import Quantity
 
 RANGES = {
     "patience": Quantity("evaluations without gain before something happens", "evaluations", low=1),

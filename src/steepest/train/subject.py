@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from steepest.errors import UserError
+from steepest.optim.errors import UserError
 from steepest.train import chance
 from steepest.train.average import Average
 from steepest.train.descent import Descent

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steepest.engine.precision.widest import widest
-from steepest.errors import UserError
+from steepest.optim.engines.precision.widest import widest
+from steepest.optim.errors import UserError
 
 
 def total_norm(gradients: Iterable[Tensor | None]) -> float:

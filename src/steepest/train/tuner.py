@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from steepest.data import randomness
-from steepest.engine.on_torch import real
-from steepest.engine.torch import hypergradient
-from steepest.engine.torch.optimizer import RuleOptimizer
-from steepest.errors import UserError
+from steepest.optim.engines.on_torch import real
+from steepest.optim.engines.torch import hypergradient
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.errors import UserError
 from steepest.train import gate
 from steepest.train.knobs import Knob, OfLoss, Reading
 from steepest.train.network import undisturbed

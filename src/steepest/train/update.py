@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steepest.errors import UserError
-from steepest.gradient import ClipAdaptive, ClipNorm, ClipValue
+from steepest.optim.clipping import ClipAdaptive, ClipNorm, ClipValue
+from steepest.optim.errors import UserError
 from steepest.train.descent import Descent
 from steepest.train.guard import Guard, Strikes, Verdict
 from steepest.train.scaler import LossScale

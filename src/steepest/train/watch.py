@@ -12,7 +12,7 @@ from typing import Any
 from steepest.data.batches import count
 from steepest.data.varied import VariedPlan
 from steepest.evidence import Evidence, append
-from steepest.folder import Folder
+from steepest.files import Folder
 from steepest.train import chance
 from steepest.train.cadence import Cadence
 from steepest.train.evaluation import Evaluation

@@ -1,0 +1,106 @@
+"""`resume`: go on with a run that was stopped, killed, or is to have more."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+from rich.console import Console
+
+from steepest.commands.lifecycle import run
+from steepest.comparison.place import is_comparison
+from steepest.evidence import Evidence, append
+from steepest.files import Folder, write_atomic
+from steepest.optim.errors import UserError
+from steepest.recipe import Recipe, settings_in
+from steepest.report.tuning import is_tuning
+from steepest.run import Run
+from steepest.train import environment, machine
+from steepest.train.budget import parse
+from steepest.train.given import HOOKS, OBJECTS, separate
+from steepest.train.growth import updates
+from steepest.train.job import Job, build
+from steepest.tuning.handover import begin_anew, read
+from steepest.tuning.search import PLACE
+
+
+def resume(folder: str | os.PathLike[str], *, budget: str | None = None, **objects: Any) -> Run:
+    """Continue a run to the bits that it would have had without a break. A finished run is left as it is.
+
+    budget   a new budget, or more: "+10 epochs"; a finished run goes on with it
+    objects  model=, data=, loss=, … where these were objects, and the hooks of `fit`"""
+    return go_on(Folder(folder), objects, budget, Console())
+
+
+def go_on(place: Folder, objects: dict[str, Any], budget: str | None, console: Console) -> Run:
+    """The same, told on this console."""
+    _check(place, objects)
+    with place.lock(), machine.kept():
+        recipe = _whole(place)
+        if budget is None and Run(place.path).status == "finished":
+            done = f"{place.path} is finished; nothing to do. Give it more with --budget '+10 epochs'."
+            console.print(done, markup=False, highlight=False, soft_wrap=True)
+            return Run(place.path)
+        recipe = recipe if budget is None else _extended(recipe, budget)
+        _, given = separate(recipe.model_dump() | objects)
+        job = build(recipe, given)
+        if budget is not None:
+            _check_more(place, job)
+            begin_anew(place.path / PLACE)
+            write_atomic(place.recipe, recipe.relative_to(place.path).to_toml().encode())
+        for sentence in environment.differences(
+            environment.read(place.env), environment.describe(str(job.device))
+        ):
+            warnings.warn(f"The bits may differ: {sentence}.", stacklevel=2)
+            append(place.evidence, Evidence("environment", "changed", sentence))
+        return run(place, job, console, reopen=budget is not None)
+
+
+def _check(place: Folder, objects: dict[str, Any]) -> None:
+    if place.path.is_file():
+        raise UserError(f"resume takes the folder of a run, got the file {str(place.path)!r}.")
+    if is_comparison(place.path):
+        raise UserError(
+            f"{str(place.path)!r} is a comparison. Call compare with the same arguments, and it goes on; "
+            f"or on the command line: steepest resume {place.path}"
+        )
+    if is_tuning(place.path):
+        raise UserError(
+            f"{str(place.path)!r} is a search. Call tune with the same arguments and out= this folder, and "
+            f"it goes on; or on the command line: steepest resume {place.path}"
+        )
+    if not place.recipe.exists():
+        raise UserError(f"There is no run to resume in {str(place.path)!r}: it holds no recipe.toml.")
+    for name in objects:
+        if name not in (*OBJECTS, *HOOKS):
+            raise UserError(f"resume takes budget=, objects and hooks, not {name!r}: a run keeps its recipe.")
+
+
+def _whole(place: Folder) -> Recipe:
+    """The run's recipe. It was written with every setting: one that lacks some was cut short."""
+    lost = [name for name in Recipe.model_fields if name not in settings_in(place.recipe)]
+    if lost:
+        raise UserError(
+            f"{str(place.recipe)!r} is damaged: it lacks {', '.join(lost)}. A run goes on under all its "
+            "settings or not at all: restore them."
+        )
+    return Recipe.read(place.recipe)
+
+
+def _extended(recipe: Recipe, budget: str) -> Recipe:
+    """The recipe with the new budget."""
+    given, had = parse(budget), parse(recipe.budget)
+    return recipe.model_copy(update={"budget": str(had.plus(given) if given.more else given)})
+
+
+def _check_more(place: Folder, job: Job) -> None:
+    """A budget that is used up already would leave nothing to do, and a recipe that tells another run."""
+    done, chosen = Run(place.path).steps, read(place.path / PLACE)
+    measured = job if chosen is None else job.having(chosen.settings)
+    allowed = updates(parse(job.recipe.budget), measured.source)
+    if allowed is not None and allowed - (chosen.lost if chosen else 0) <= done:
+        raise UserError(
+            f"The budget of {job.recipe.budget} is {allowed} steps, and {done} are done already. "
+            'Give more, for example --budget "+10 epochs".'
+        )

@@ -1,0 +1,167 @@
+"""From a search to the run: its job, its length, and the winner's state as its first checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steepest.evidence import Evidence
+from steepest.files import Folder, write_atomic
+from steepest.optim.schedule import WarmupStableDecay
+from steepest.train import budget, checkpoint, growth
+from steepest.train.fitting import descend
+from steepest.train.job import Job
+from steepest.train.loop import Loop
+from steepest.train.settled import falls
+from steepest.tuning import journal, pace
+from steepest.tuning.constants import LARGEST_SHARE
+from steepest.tuning.insurance import cancel, insured, raced, regret
+from steepest.tuning.journal import LENGTH, Journal, spent
+from steepest.tuning.ledger import Chosen, Tell
+from steepest.tuning.search import PLACE, choose
+from steepest.tuning.trial import SHOWN
+
+AVERAGE = "average"
+"""Name of the part of a snapshot that holds the average of a run."""
+
+CHOSEN = "chosen.json"
+LOST = "lost.json"
+
+
+def measured(
+    job: Job, folder: Folder, tell: Tell, asked: Callable[[], object] = lambda: None
+) -> tuple[Job, Evidence | None]:
+    """The job with what was chosen in the place of what was open, and the length of its run."""
+    place = folder.path / PLACE
+    chosen = read(place)
+    if chosen is None:
+        chosen = choose(job, folder, tell, LARGEST_SHARE, asked)
+        write_atomic(place / CHOSEN, json.dumps(chosen.flat(), indent=1).encode())
+    if threads := chosen.settings.get("num_threads"):
+        torch.set_num_threads(threads)
+    seconds = spent(place)
+    horizon = _horizon(job.having(chosen.settings), chosen, Journal(place), seconds)
+    if horizon is not None:  # whose seconds are those of the whole search, which others have told
+        tell(replace(horizon, seconds=horizon.seconds - seconds))
+    _hand_over(folder, chosen, seconds if horizon is None else horizon.seconds, tell)
+    return applied(job, chosen, horizon), horizon
+
+
+def begin_anew(place: Path) -> None:
+    """Forget what a search that has not ended has measured, but for the weights that it began with: the plan
+    was another budget's."""
+    if place.exists() and not (place / CHOSEN).exists():
+        for measured_once in place.glob("*.json"):  # first: one that is there needs the states of its arm
+            measured_once.unlink()
+        cancel(place)
+
+
+def read(place: Path) -> Chosen | None:
+    """What an earlier process has chosen in this folder of a search."""
+    path = place / CHOSEN
+    return journal.read(path, lambda held: Chosen.of(json.loads(held))) if path.exists() else None
+
+
+def applied(job: Job, chosen: Chosen, horizon: Evidence | None) -> Job:
+    """The job of the run that follows a search."""
+    # Where a schedule was free, "linear" stands in for it from the start.
+    if chosen.schedule is None or horizon is None or not chosen.schedule["begin"]:
+        return job.having(chosen.settings)
+    total = max(horizon.decided, chosen.schedule["begin"] + 1)
+    decay = (total - chosen.schedule["begin"]) / total
+    curve = WarmupStableDecay(chosen.settings["lr"], chosen.schedule["warmup"], total, decay)
+    return job.having(chosen.settings, curve)
+
+
+def descend_insured(job: Job, asked: Job, steps: Loop, folder: Folder, tell: Tell) -> Chosen | None:
+    """Train; what the run is to begin again as, where it is. `asked` is the job with its settings open."""
+    place = folder.path / PLACE
+    chosen, total = read(place), steps.watch.cadence.horizon
+    insurance = insured(asked, chosen, place, total) if chosen and total is not None else None
+    if insurance is not None and steps.done <= insurance.at:
+        descend(job, steps, insurance.at)
+        if steps.done < insurance.at or steps.watch.over:
+            return None
+        back, evidence = regret(job, insurance, steps.evaluated)
+        tell(evidence)
+        if back is not None:
+            _tell_changed(back, read(place), asked, tell)
+            _note_lost(place, steps.seconds)
+            return back
+    cancel(place)
+    descend(job, steps)
+    return None
+
+
+def _tell_changed(back: Chosen, before: Chosen | None, asked: Job, tell: Tell) -> None:
+    """One line for each choice that is another one now."""
+    for setting in ("rule", "lr", "weight_decay"):
+        value = back.settings.get(setting)
+        if before and setting in asked.asked.open and value != before.settings.get(setting):
+            tell(Evidence(setting, value, f"the run begins again as {back.name}, see insurance"))
+
+
+def go_back(chosen: Chosen, folder: Folder) -> None:
+    """Let another choice take the place of the run in a folder.
+
+    Killed between, the run begins again where the search ended, and comes to the same end."""
+    checkpoint.remove(folder.checkpoints)
+    write_atomic(folder.path / PLACE / CHOSEN, json.dumps(chosen.flat(), indent=1).encode())
+
+
+def _horizon(job: Job, chosen: Chosen, journal: Journal, spent: float) -> Evidence | None:
+    """The update that the run goes to: the budget less what the search took and does not give back."""
+    allowed = budget.parse(job.recipe.budget)
+    if allowed.seconds is None:
+        steps = growth.updates(allowed, job.source)
+        why = f"{allowed} less {chosen.lost} gradient evaluations that the search took and does not give back"
+        last = None if steps is None else max(steps - chosen.lost, chosen.step + 1)
+        return None if last is None else Evidence("horizon", last, why, seconds=spent)
+    if chosen.arm is None and not falls(job.recipe):
+        return None  # nobody must know it: the clock ends the run
+    left = max(allowed.seconds - spent, allowed.seconds / 2)
+
+    def steps_left() -> dict[str, Any]:
+        return json.loads(pace.horizon(job, left).to_json())
+
+    once = f"{LENGTH}{allowed.seconds:g}-{chosen.name}"  # going back to the default is another pace
+    found = Evidence.from_json(json.dumps(journal.once(once, steps_left)))
+    return replace(found, decided=chosen.step + found.decided, seconds=spent + found.seconds)
+
+
+def _hand_over(folder: Folder, chosen: Chosen, seconds: float, tell: Tell) -> None:
+    """The winner's state as the first checkpoint of a run that has none; then arms are no longer needed."""
+    place = folder.path / PLACE
+    if chosen.arm is not None and not checkpoint.steps(folder.checkpoints):
+        snapshot = checkpoint.read(checkpoint.path_of(place / f"arm-{chosen.arm}", chosen.step))
+        if most := snapshot.numbers["division"]["most"]:
+            tell(Evidence("microbatch", most, "memory ran out with more examples at once in the search"))
+        numbers = {key: value for key, value in snapshot.numbers.items() if key != "trial"}
+        numbers["progress"] = numbers["progress"] | {"seconds": seconds}
+        state = _continued(snapshot.state, chosen.settings.get("average") is not None)
+        checkpoint.write(folder.checkpoints, replace(snapshot, state=state, numbers=numbers))
+    waits = {f"arm-{chosen.arm}", "arm-0"} if raced(chosen, place) else set()
+    for arm in place.glob("arm-*"):
+        if arm.is_dir() and arm.name not in waits:
+            shutil.rmtree(arm)
+
+
+def _continued(state: Mapping[str, Tensor], averaged: bool) -> dict[str, Tensor]:
+    """The state of an arm as that of a run, which goes on with the average that the arm was scored by."""
+    scored = {name.removeprefix(SHOWN): t for name, t in state.items() if name.startswith(f"{SHOWN}/")}
+    kept = {name: t for name, t in state.items() if not name.startswith(f"{SHOWN}/")}
+    return kept | ({f"{AVERAGE}{name}": t for name, t in scored.items()} if averaged else {})
+
+
+def _note_lost(place: Path, seconds: float) -> None:
+    """What a run took that is gone back from, as if it had been one more measurement."""
+    (place / LOST).unlink(missing_ok=True)  # of a process that was killed before it had gone back
+    held = {"value": None, "seconds": seconds - spent(place)}
+    write_atomic(place / LOST, json.dumps(held).encode())

@@ -1,0 +1,348 @@
+"""`choose`: all that a recipe leaves open, measured on the run's own model and data, within its budget.
+
+With a budget in steps nothing here depends on the clock: costs are counted in gradient evaluations. What is
+measured lies in <run>/search/ before it is used, so that a search that was killed goes on to the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+
+import torch
+from safetensors.torch import load, save
+
+from steepest.evidence import Evidence
+from steepest.files import Folder, write_atomic
+from steepest.train import budget, memory
+from steepest.train.growth import power_of
+from steepest.train.job import Job
+from steepest.train.settled import rule_of
+from steepest.train.state import into_model, of_model
+from steepest.tuning import constants, pace, ramp, rungs
+from steepest.tuning.arms import Arm, candidates, default, families, leader, lowest, number
+from steepest.tuning.critical_batch import choose_batch
+from steepest.tuning.follow import clip, finished, settled
+from steepest.tuning.insurance import DEFAULT, HELD
+from steepest.tuning.journal import Journal, read
+from steepest.tuning.ledger import Chosen, Search, Tell, plain, unmeasured
+from steepest.tuning.plan import Plan, plan, sprint
+from steepest.tuning.race import Race
+from steepest.tuning.sanity import readable_again, sanity
+from steepest.tuning.scores import evaluations, held_out, least, renewal, too_few
+from steepest.tuning.threads import threads
+
+PLACE = "search"
+"""Folder of a search in that of its run."""
+
+RACED = {"rule", "lr"}
+"""Settings that arms race for."""
+
+WATCHED = {"clip_norm", "stop"}
+"""Settings that a few updates of the default tell."""
+
+LEAST = 1 + math.ceil(constants.FEWEST_STEPS * (1 + constants.FORWARD))
+"""Updates of the shortest search: a look at the start and one range test."""
+
+_NO_ROOM = "memory ran out beside the copies of the network that a search needs"
+
+
+def choose(
+    job: Job,
+    folder: Folder,
+    tell: Tell,
+    most: float = constants.LARGEST_SHARE,
+    asked: Callable[[], object] = lambda: None,
+    trains: bool = True,
+) -> Chosen:
+    """Measure what the recipe of a job leaves open; each decision is told when it is made.
+
+    most   the share of the budget that the search may take
+    trains whether the run follows, whose own evaluations come out of that share too
+    asked  called at every update; may raise to stop, and the search goes on another time"""
+    search = Search(job, Journal(folder.path / PLACE), tell, asked, most, trains)
+    _same_start(search)
+    try:
+        _machine(search)
+        return _descent(search)
+    except (RuntimeError, MemoryError) as error:
+        if not memory.ran_out(error):
+            raise
+    return finished(search, _untried(search, _NO_ROOM), search.updates(), None)
+
+
+def _same_start(search: Search) -> None:
+    """The weights that the search began with: a network that is handed over again may have others."""
+    path = search.journal.place / "start.safetensors"
+    if path.exists():
+        into_model(search.job.model, read(path, load))
+    else:
+        write_atomic(path, save(of_model(search.job.model)))
+
+
+def _machine(search: Search) -> None:
+    """Threads and batches, which all that follows depends on."""
+    seconds = search.allowed.seconds
+    if "num_threads" in search.open and seconds is None:
+        usual = search.job.recipe.num_threads
+        search.tell(
+            unmeasured("num_threads", usual, "with a budget in steps nothing may depend on the clock")
+        )
+    elif "num_threads" in search.open and seconds is not None:
+        found = search.journal.once("threads", lambda: threads(search.job, seconds).to_json())
+        evidence = Evidence.from_json(found)
+        search.tell(evidence)
+        torch.set_num_threads(evidence.decided)
+        search.job = search.job.having({"num_threads": evidence.decided})
+    if "batch_size" in search.open:
+        _batch(search)
+
+
+def _batch(search: Search) -> None:
+    updates, before = search.updates(), search.job.recipe.batch_size
+    why = _too_short(search, updates, constants.SMALL)
+    if why or updates is None:
+        search.tell(unmeasured("batch_size", before, why))
+        return
+    seconds, part = search.allowed.seconds, search.most / constants.LARGEST_SHARE
+    found = search.journal.once("batch", lambda: choose_batch(search.job, updates, seconds, part).to_json())
+    evidence = Evidence.from_json(found)
+    search.tell(evidence)
+    search.job = search.job.having({"batch_size": evidence.decided})
+    if isinstance(before, int):  # spent at one batch, counted in the other's
+        search.charge(evidence.gradients * before / evidence.decided)
+
+
+def _descent(search: Search) -> Chosen:
+    """Rule, rate, schedule and what follows from them."""
+    updates = search.updates()
+    needed = bool(search.open & (RACED | WATCHED))
+    why = _too_short(search, updates) or (readable_again(search.job) if needed else "")
+    if why or not needed or updates is None:
+        return finished(search, _untried(search, why), updates, None)
+    beside = search.gradients
+    search.told(_looked(search, updates))
+    first = _families(search)
+    if search.trains:  # with as much as a run that goes back has lost at least
+        beside += evaluations(search.job, round((1 - constants.LARGEST_SHARE) * updates))
+        beside += constants.TRIED[0] * updates if "lr" in search.open else 0.0
+    drawn = _drawn(search, updates, first, beside)
+    if updates < constants.SMALL and not drawn.rungs:
+        return finished(search, _untried(search, _few(search, updates)), updates, None)
+    if drawn.rungs and search.open & RACED and (why := _by_heart(search, drawn)):
+        return finished(search, _untried(search, why), updates, None)
+    if not drawn.rungs or not search.open & RACED:
+        return _without_race(search, drawn)
+    if drawn.rules < len(first):
+        control = _unmeasured(search)
+        return _raced(search, drawn, [arm for arm in first if arm.rule == control.rule], control)
+    return _raced(search, drawn, first, leader(first) if "lr" in search.open else first[0])
+
+
+def _families(search: Search) -> list[Arm]:
+    given = number(search.job.asked.weight_decay)
+    return families(default(search.job.recipe), "rule" in search.open, search.job.model, given)
+
+
+def _unmeasured(search: Search) -> Arm:
+    """The arm that stands where rule and rate are open and rules do not race: the one that leads; in seconds,
+    of which its updates may take more than the default's, and nobody knows how many, the default."""
+    known = search.allowed.seconds is None and search.open >= RACED
+    return leader(_families(search)) if known else default(search.job.recipe)
+
+
+def _drawn(search: Search, updates: int, first: list[Arm], beside: float) -> Plan:
+    """The race that the budget holds: of rules and rates; where it is small, of rates alone."""
+    cost, ramps = (least(search.job), renewal(search.job)), _ramps(search, first)
+    most = constants.ARMS[1] if leader(first) is first[0] else constants.LED
+    drawn = plan(updates, search.most, ramps, beside, *cost, rules=len(first), arms=most)
+    none = replace(drawn, arms=0, rungs=())
+    if "lr" not in search.open:
+        return none if updates < constants.SMALL else drawn
+    if updates >= constants.SMALL and drawn.rungs:
+        return drawn
+    led = _unmeasured(search).rule != first[0].rule
+    small = sprint(updates, search.most, beside, *cost, arms=constants.ARMS[0] if led else constants.ARMS[1])
+    return small if small.rungs else none
+
+
+def _by_heart(search: Search, drawn: Plan) -> str:
+    """Why a race would tell no more than which arm learns its examples by heart first."""
+    why, per_epoch = too_few(search.job), search.job.source.per_epoch
+    if not why or per_epoch is None or drawn.rungs[-1] <= per_epoch:
+        return ""
+    return f"{why}, and training batches, which could stand in, come again within {drawn.rungs[-1]} updates"
+
+
+def _ramps(search: Search, first: list[Arm]) -> int:
+    return len({rule_of_edge(arm) for arm in first}) if "lr" in search.open else 0
+
+
+def _looked(search: Search, updates: int) -> Evidence:
+    found = Evidence.from_json(search.journal.once("sanity", lambda: sanity(search.job, updates).to_json()))
+    search.charge(found.gradients)
+    return found
+
+
+def _untried(search: Search, why: str) -> Arm:
+    """The default, said to be one where something else was asked for."""
+    known = why and search.updates() is not None
+    arm = _unmeasured(search) if known else default(search.job.recipe)
+    for setting in sorted(search.open & (RACED | WATCHED)) if why else ():
+        stays = getattr(arm if setting in RACED else search.job.recipe, setting)
+        search.tell(unmeasured(setting, stays, why))
+    return arm
+
+
+def _without_race(search: Search, drawn: Plan) -> Chosen:
+    """A short budget bounds the default rate by the edge; rule and rate that are given are watched."""
+    arm = _unmeasured(search)
+    if search.open & RACED:
+        arm = _bounded(search, drawn, arm)
+    fewest, most = constants.CLIP_STEPS
+    part = search.most / constants.LARGEST_SHARE
+    watched = min(max(round(part * constants.CLIP_SHARE * drawn.updates), fewest), most)
+    if not search.open & WATCHED:
+        return finished(search, arm, drawn.updates, None)
+    race, before = _race(search, drawn, [arm], drawn.scores), search.gradients
+    race.run(0, watched // 2)
+    race.run(0, watched)
+    spent, why = search.gradients - before, f"updates of {arm.name}, with which the run begins"
+    search.told(Evidence("watched", watched, why, gradients=math.ceil(spent), reused=watched))
+    return finished(search, arm, drawn.updates, race)
+
+
+def _bounded(search: Search, drawn: Plan, arm: Arm) -> Arm:
+    lr = arm.lr
+    if "lr" in search.open:
+        lr = min(lr, _edge(search, arm, drawn.ramp) / constants.CAUTIOUS)
+    few = f"{_few(search, drawn.updates)}: "
+    if "rule" in search.open:
+        search.tell(unmeasured("rule", arm.rule, few + "the default"))
+    if "lr" in search.open:
+        why = f"{few}the default, at most the edge of divergence over {constants.CAUTIOUS:g}"
+        search.tell(Evidence("lr", lr, why))
+    return arm.at(lr)
+
+
+def _raced(search: Search, drawn: Plan, first: list[Arm], control: Arm) -> Chosen:
+    arms = _arms(search, drawn, first, control)
+    race = _race(search, drawn, arms, drawn.scores, _slowness(search, first))
+    rise = race.fewer(0, race.warmup or 0)
+    to_beat = {"arm": asdict(control), "rise": rise, "updates": race.fewer(0, drawn.updates)}
+    search.journal.once(DEFAULT, lambda: to_beat)
+    if race.held.why:
+        search.told(Evidence("held_out", "training batches", race.held.why))
+    if "clip_norm" in search.open:  # the default arm goes first, the others are clipped from their start
+        race.run(0, race.fewer(0, drawn.rungs[0]))
+        search.job = search.job.having({"clip_norm": clip(search, race)})
+        race.under(search.job)
+    ranked = race.race(search.told)
+    if not ranked[0].loss < race.start():
+        return _hopeless(search, race)
+    index = rungs.winner(race.arms, ranked, 0, race.start())
+    if len(race.losses) == 1:  # of a small budget, or of one whose clock cut the race short
+        index = rungs.lower(race.arms, ranked, index)
+    arm = settled(search, race, ranked, index)
+    return finished(search, arm, race.fewer(index, drawn.updates), race, index)
+
+
+def _arms(search: Search, drawn: Plan, first: list[Arm], control: Arm) -> list[Arm]:
+    """Those to begin with: rates of these families, moved by their edges where the plan holds range tests."""
+    if "lr" not in search.open:
+        return candidates(control, first, False, drawn.arms)
+    tested = _tested(first) if drawn.ramp else {}
+    edges = {rule: _edge(search, arm, drawn.ramp) for rule, arm in tested.items()}
+    begin = [_lowest(search, arm, edges.get(rule_of_edge(arm))) for arm in first]
+    return candidates(control, begin, True, _beginning(drawn, control))
+
+
+def _beginning(drawn: Plan, control: Arm) -> int:
+    """Arms to begin with; a rule that leads has hardly anything to climb to beyond its own."""
+    fewest = constants.LED - constants.CLIMBS if control.rule in constants.LEADS else constants.ARMS[0]
+    return max(drawn.arms - constants.CLIMBS, min(fewest, drawn.arms))
+
+
+def _lowest(search: Search, arm: Arm, edge: float | None) -> Arm:
+    job = search.job.having(arm.settings())
+    return arm.at(lowest(arm, edge, power_of(rule_of(job.recipe, job.given))))
+
+
+def _slowness(search: Search, first: list[Arm]) -> dict[str, float]:
+    """How long updates of other rules take, where the budget is in seconds."""
+    if search.allowed.seconds is None or len(first) == 1:
+        return {}
+    evidence = Evidence.from_json(
+        search.journal.once("slowness", lambda: pace.slowness(search.job, first).to_json())
+    )
+    search.told(replace(evidence, seconds=search.journal.took["slowness"]))
+    search.charge(evidence.gradients)
+    return evidence.decided
+
+
+def _tested(first: list[Arm]) -> dict[str, Arm]:
+    """The arms whose edge is looked for, by rule."""
+    return {rule_of_edge(arm): arm for arm in reversed(first)}
+
+
+def rule_of_edge(arm: Arm) -> str:
+    """The rule whose edge bounds an arm: steps of "muonmatched" are as long as AdamW's, by its making."""
+    return "adamw" if arm.rule == "muonmatched" else arm.rule
+
+
+def _race(
+    search: Search, drawn: Plan, arms: list[Arm], scores: float, slow: Mapping[str, float] | None = None
+) -> Race:
+    warmup = None
+    if "schedule" in search.open:
+        asked = budget.parse(search.job.recipe.warmup).steps(search.job.source.per_epoch)
+        warmup = asked or drawn.warmup
+    how = search.journal.once(HELD, lambda: {"allowed": scores, "scores": drawn.times})
+    held = held_out(search.job, **how)
+    climbs = "lr" in search.open
+    calls = search.asked, search.late, search.charge
+    return Race(search.job, search.journal, drawn, held, arms, climbs, warmup, *calls, slow or {})
+
+
+def _edge(search: Search, arm: Arm, steps: int) -> float:
+    rule = arm.rule.removeprefix("object ")
+    found = search.journal.once(f"edge-{rule}", lambda: ramp.ramp(search.job, arm, steps, search.asked))
+    search.charge(found["gradients"])
+    line = {"name": rule, "x": found["rates"], "y": [plain(x) for x in found["losses"]]}
+    curve = {"kind": "range", "lines": [line], "marks": [{"name": "edge", "x": found["rate"]}]}
+    evidence = Evidence(
+        f"edge of {rule}",
+        found["rate"],
+        found["why"],
+        seconds=search.journal.took[f"edge-{rule}"],
+        gradients=found["gradients"],
+        picture=curve,
+    )
+    search.told(evidence)
+    return found["rate"]
+
+
+def _hopeless(search: Search, race: Race) -> Chosen:
+    control, long = default(search.job.recipe), race.long(race.plan.rungs[-1])
+    why = f"no arm got below the loss it began with in {long}, so that {control.name} stays"
+    for setting in sorted(search.open & (RACED | WATCHED) - search.settings.keys()):
+        stays = getattr(control if setting in RACED else search.job.recipe, setting)
+        search.tell(unmeasured(setting, stays, why))
+    return finished(search, control, race.plan.updates, None)
+
+
+def _few(search: Search, updates: int) -> str:
+    return f"{100 * search.most:.3g} % of {updates} updates are too few for a race"
+
+
+def _too_short(search: Search, updates: int | None, fewest: int = constants.SHORT) -> str:
+    if (seconds := search.allowed.seconds) is not None and seconds < constants.INSTANT:
+        return f"a budget of {seconds:g} seconds is too short to measure anything ({constants.INSTANT:g})"
+    if updates is None:
+        return "the length of an epoch is not known before it has been read"
+    if updates < fewest:
+        return f"a budget of {updates} updates is too small to measure it ({fewest})"
+    if updates >= constants.SMALL and search.most * updates < LEAST:
+        return f"a search of {search.most * updates:.0f} updates is too short to measure anything ({LEAST})"
+    return ""

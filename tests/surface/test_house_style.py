@@ -1,11 +1,9 @@
 """The style of the house, where a syntax tree can see it."""
 
 import ast
-import statistics
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "steepest"
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -16,16 +14,6 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def functions(path: Path) -> list[Function]:
-    return [node for node in ast.walk(tree_of(path)) if isinstance(node, Function)]
-
-
-def length(function: Function) -> int:
-    """Lines of a function's body, its docstring left out."""
-    first = function.body[1] if ast.get_docstring(function) and len(function.body) > 1 else function.body[0]
-    return (function.end_lineno or 0) - first.lineno + 1
 
 
 def public_definitions(path: Path) -> Iterator[ast.ClassDef | Function]:
@@ -52,37 +40,50 @@ def unannotated(function: Function) -> list[str]:
     return missing if function.returns else [*missing, "return"]
 
 
-def identity(path: Path) -> str:
-    return str(path.relative_to(SOURCE))
+def test_no_file_has_a_name_that_says_nothing() -> None:
+    assert [str(path) for path in FILES if path.stem.strip("_") in VAGUE] == []
 
 
-def test_functions_are_short() -> None:
-    lengths = sorted(length(function) for path in FILES for function in functions(path))
-    assert statistics.median(lengths) <= 10
-    assert lengths[int(0.9 * len(lengths))] <= 25
-
-
-@pytest.mark.parametrize("path", FILES, ids=identity)
-def test_a_file_is_one_thing_of_a_size_one_can_hold(path: Path) -> None:
-    assert path.stem.strip("_") not in VAGUE, "a name that says nothing"
-    assert path.read_text(encoding="utf-8").count("\n") <= 350
-    too_long = {function.name: length(function) for function in functions(path) if length(function) > 50}
-    assert not too_long
-
-
-@pytest.mark.parametrize("path", FILES, ids=identity)
-def test_public_names_say_what_they_are(path: Path) -> None:
-    tree = tree_of(path)
-    assert not tree.body or ast.get_docstring(tree), "the file says nothing of itself"
-    top = [
-        node
-        for node in tree.body
-        if isinstance(node, ast.ClassDef | Function) and not node.name.startswith("_")
+def test_a_file_of_more_than_600_lines_says_why_it_is_one() -> None:
+    """A file holds an idea, however long; complexity is held by ruff (C901, PLR0912, PLR0915)."""
+    silent = [
+        str(path)
+        for path in FILES
+        if path.read_text(encoding="utf-8").count("\n") > 600
+        and "one file because" not in (ast.get_docstring(tree_of(path)) or "")
     ]
-    assert [node.name for node in top if not ast.get_docstring(node)] == []
+    assert silent == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=identity)
-def test_public_signatures_are_annotated(path: Path) -> None:
-    found = {one.name: unannotated(one) for one in public_definitions(path) if isinstance(one, Function)}
-    assert {name: missing for name, missing in found.items() if missing} == {}
+def test_files_and_public_names_say_what_they_are() -> None:
+    mute = []
+    for path in FILES:
+        tree = tree_of(path)
+        if tree.body and not ast.get_docstring(tree):
+            mute.append(str(path))
+        mute += [
+            f"{path}: {node.name}"
+            for node in tree.body
+            if isinstance(node, ast.ClassDef | Function)
+            and not node.name.startswith("_")
+            and not ast.get_docstring(node)
+        ]
+    assert mute == []
+
+
+def test_public_signatures_are_annotated() -> None:
+    found = {
+        f"{path}: {one.name}": missing
+        for path in FILES
+        for one in public_definitions(path)
+        if isinstance(one, Function) and (missing := unannotated(one))
+    }
+    assert found == {}
+
+
+def test_paths_that_are_typed_strictly_exist() -> None:
+    """Pyright takes a path that matches nothing without a word."""
+    settings = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    strict = settings["tool"]["pyright"]["strict"]
+    assert strict
+    assert [path for path in strict if not (SOURCE.parents[1] / path).exists()] == []

@@ -2,7 +2,7 @@
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "steepest"
@@ -144,3 +144,27 @@ def test_frameworks_stay_where_they_belong() -> None:
             if package != "steepest" and package not in sys.stdlib_module_names | allowed:
                 wrong.append(f"{path}:{line}: {room} must not import {package}")
     assert not wrong
+
+
+def named_by(path: Path, known: Container[str]) -> Iterator[str]:
+    """The known modules that a file imports or takes a name from."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                below = f"{node.module}.{alias.name}"
+                yield from [name for name in (below, str(node.module)) if name in known][:1]
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Imports inside functions count: they are for a quick start, never to hide a circle."""
+    name = {path: ".".join(("steepest", *path.relative_to(SOURCE).with_suffix("").parts)) for path in FILES}
+    home = {dotted.removesuffix(".__init__"): path for path, dotted in name.items()}
+    arrows = {
+        path: {home[module] for module in named_by(path, home) if home[module] != path} for path in FILES
+    }
+    free: set[Path] = set()
+    while new := {path for path in FILES if path not in free and arrows[path] <= free}:
+        free |= new
+    assert sorted(str(path) for path in set(FILES) - free) == []

@@ -30,9 +30,9 @@ from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.rules import RULES
 
 if TYPE_CHECKING:
+    from steepest.optim.lr_finder import find_rate
     from steepest.train.hypertune import Dial, hypertune
     from steepest.train.loop import loop
-    from steepest.tuning.rates import find_rate
 
 __all__ = [
     "ASGD",
@@ -69,7 +69,7 @@ def __getattr__(name: str) -> Any:
 
         return loop
     if name == "find_rate":
-        from steepest.tuning.rates import find_rate
+        from steepest.optim.lr_finder import find_rate
 
         return find_rate
     if name in ("Dial", "hypertune"):

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from steepest.optim.lr_finder import Edge, edge, read_off
 from steepest.tuning import ramp
 from steepest.tuning.arms import Arm
-from steepest.tuning.edge import Edge, edge, read_off
 
 
 def descent(curvatures: list[float], noise: float = 0.0, seed: int = 0):

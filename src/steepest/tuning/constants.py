@@ -128,9 +128,6 @@ same ones; with eight, scores took a third of what a search of 430 updates may c
 RANGE = (30.0, 3_000.0)
 """How far below and above a rule's own default rate a range test looks."""
 
-GROWTH = 1.15
-"""Factor from one rate of a range test to the next; more where the budget is short."""
-
 FEWEST_STEPS = 12
 """Steps of a range test over five decades."""
 
@@ -168,9 +165,6 @@ the root of the batch that the rate grows with, 2 for Adam's kind (`power_of`). 
 not depend on the unit of the loss, and a ramp of a few dozen steps may read its edge wrong by an order
 either way: on two workloads of the suite from 0.0027 to 0.047 and from 0.004 to 0.45, as seed and length
 would have it. So that default moves only where it is plainly wrong."""
-
-SUGGESTED = 10.0
-"""What the edge is divided by where nothing else is known."""
 
 SAME = 1.5
 """Factor within which two rates of one rule are one arm."""

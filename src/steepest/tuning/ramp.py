@@ -15,12 +15,12 @@ import torch
 
 from steepest.data import randomness
 from steepest.data.batches import count as examples_of
+from steepest.optim.lr_finder import GROWTH, Edge, edge
 from steepest.train import chance, memory
 from steepest.train.growth import steady
 from steepest.train.job import Job
 from steepest.tuning.arms import Arm
-from steepest.tuning.constants import FORWARD, GROWTH, RANGE
-from steepest.tuning.edge import Edge, edge
+from steepest.tuning.constants import FORWARD, RANGE
 from steepest.tuning.trial import Trial
 
 ENDLESS = 10**9

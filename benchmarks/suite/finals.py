@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.suite import ledger, workloads
 from benchmarks.suite.scores import CAP, Record, aligned, final, spent, time_of
-from steepest import statistics
+from steepest.comparison import statistics
 from steepest.optim.errors import UserError
 
 BEST = "best"

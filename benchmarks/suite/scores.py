@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmarks.suite import frozen, ledger, workloads
-from steepest import statistics
+from steepest.comparison import statistics
 from steepest.optim.errors import UserError
 
 TARGETS = ("hard", "easy")

@@ -1,5 +1,6 @@
 """What an import costs and what it brings in."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -101,3 +102,25 @@ def test_importing_the_package_takes_under_a_tenth_of_a_second() -> None:
 @pytest.mark.skipif(not all(map(find_spec, ("optax", "keras"))), reason="optax or Keras is not installed")
 def test_every_module_imports_and_no_module_hides_a_public_function() -> None:
     run(IMPORT_ALL, "-W", "error")
+
+
+PATHS = """
+import sys
+import steepest.rules.adam, steepest.optim.rules.adam, steepest.wrap.slow, steepest.optim.wrappers.slow
+from steepest.batch import BatchPolicy
+from steepest.schedule import Constant
+for old, new in (("rules.adam", "rules.adam"), ("wrap.slow", "wrappers.slow")):
+    assert sys.modules[f"steepest.{old}"] is sys.modules[f"steepest.optim.{new}"]
+print(steepest.rules.__spec__.name, Constant.__module__)
+"""
+
+
+def test_public_paths_of_modules_are_the_modules_themselves() -> None:
+    assert run(PATHS, "-W", "error").split() == ["steepest.optim.rules", "steepest.optim.schedule"]
+
+
+@pytest.mark.parametrize("old", ["rule", "errors", "maths", "quantity", "gradient", "group"])
+def test_a_path_that_has_moved_works_for_a_version_and_names_the_new_one(old: str) -> None:
+    sys.modules.pop(f"steepest.{old}", None)
+    with pytest.warns(FutureWarning, match=rf"steepest\.{old} is now steepest\.optim\.\w+"):
+        importlib.import_module(f"steepest.{old}")

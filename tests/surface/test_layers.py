@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "steepest"
 
 FLOORS = [
     {"optim"},
-    {"evidence", "files", "recipe", "statistics"},
+    {"evidence", "files", "recipe"},
     {"report"},
     {"data", "models"},
     {"train"},
@@ -49,7 +49,6 @@ TRAINING = {
 
 FOREIGN = {
     "recipe": {"pydantic", "pydantic_core"},
-    "statistics": {"numpy", "scipy"},
     "optim": set(),
     "data": TRAINING | {"PIL"},
     "models": TRAINING,

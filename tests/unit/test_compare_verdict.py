@@ -10,8 +10,8 @@ from steepest.comparison.findings import LEVEL, Pairs, findings
 from steepest.comparison.looks import level_of
 from steepest.comparison.power import least_pairs, pairs_needed
 from steepest.comparison.results import Result
+from steepest.comparison.statistics import sign_flip
 from steepest.comparison.verdict import judged
-from steepest.statistics import sign_flip
 
 draw = np.random.default_rng(0)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from steepest.statistics import (
+from steepest.comparison.statistics import (
     EVERY,
     FLIPS,
     _of_every_sign,

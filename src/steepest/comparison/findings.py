@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steepest.comparison.power import least_pairs, pairs_needed
-from steepest.statistics import bca, holm, sign_flip
+from steepest.comparison.statistics import bca, holm, sign_flip
 
 LEVEL = 0.05
 """Chance of one false claim or more among all of one kind that a verdict makes: differences, or times."""

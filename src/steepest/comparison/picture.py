@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from steepest.comparison.results import Result
+from steepest.comparison.statistics import time_to
 from steepest.report import plot
 from steepest.report.markup import Markup, element
-from steepest.statistics import time_to
 
 TONES = ("train", "val", "other", "rewind", "decay", "guard", "muted", "ink")
 """Colours of the page, in the order in which strategies take them."""

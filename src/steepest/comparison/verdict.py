@@ -11,7 +11,7 @@ from statistics import fmean, median, stdev
 from steepest.comparison.findings import Finding, Pairs, findings
 from steepest.comparison.looks import level_of
 from steepest.comparison.results import Result
-from steepest.statistics import time_to
+from steepest.comparison.statistics import time_to
 
 
 @dataclass(frozen=True)

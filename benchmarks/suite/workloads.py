@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from benchmarks.suite import cache, networks, sources
 from benchmarks.suite.cache import Pair, Parts
-from steepest.data import randomness
+from steepest.data import rng
 from steepest.data.order import Plan, key
 from steepest.optim.errors import UserError, did_you_mean
 
@@ -135,8 +135,8 @@ class Task:
 
     def model(self, wide: int = 1) -> nn.Module:
         """A fresh network, the same weights each time; the global random numbers are left as they were."""
-        with randomness.undisturbed():
-            randomness.seed_all(key(self.seed, "weights"))
+        with rng.undisturbed():
+            rng.seed_all(key(self.seed, "weights"))
             return self.workload.network(self.parts, wide)
 
     def batches(self, seed: int | None = None, position: int = 0) -> Iterator[Pair]:

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 
 from steepest.data.order import key
-from steepest.data.randomness import seed_all, undisturbed
+from steepest.data.rng import seed_all, undisturbed
 from steepest.data.tree import Tree, leaves
 from steepest.optim.errors import UserError
 

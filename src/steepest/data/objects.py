@@ -11,7 +11,7 @@ import numpy as np
 from steepest.data.arrays import answers_of, numpy, target_names
 from steepest.data.batches import batches
 from steepest.data.examples import Seeded
-from steepest.data.randomness import undisturbed
+from steepest.data.rng import undisturbed
 from steepest.data.source import Source, fingerprint
 from steepest.data.tree import Tree, apply
 from steepest.optim.errors import UserError

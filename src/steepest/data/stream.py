@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from steepest.data.augment import Augmentation, augmented
 from steepest.data.order import key
-from steepest.data.randomness import Apart
+from steepest.data.rng import Apart
 from steepest.data.tree import Tree, count, cut, is_tree, tensors
 from steepest.optim.errors import UserError
 

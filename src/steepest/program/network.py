@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from steepest import models
-from steepest.data import randomness
+from steepest.data import rng
 from steepest.data.order import key
 from steepest.program.facts import Facts, Piece, fill_in
 from steepest.train.given import MARK
@@ -64,7 +64,7 @@ def _made(facts: Facts) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """(lines that make it, imports, notes)."""
     name = facts.recipe.model
     if name in models.PRESETS:
-        with randomness.undisturbed():
+        with rng.undisturbed():
             options = {"hidden": facts.recipe.hidden, "dropout": facts.recipe.dropout}
             preset = models.build(name, facts.shape, facts.outputs, **options)
         return f"model = {written(preset)}", (), ()
@@ -86,7 +86,7 @@ def written(model: nn.Module) -> str:
     if not code:
         return ""
     try:
-        with randomness.undisturbed():
+        with rng.undisturbed():
             again = eval(code, {"nn": nn})  # torch's own words for its own layers
     except (SyntaxError, TypeError, NameError, AttributeError, ValueError):
         return ""

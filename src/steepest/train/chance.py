@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from steepest.data import randomness
+from steepest.data import rng
 from steepest.data.order import key
 
 
 def begin(seed: int) -> None:
     """Start Python's, NumPy's and torch's global generators for the training stream of this seed."""
-    randomness.seed_all(key(seed, "training"))
+    rng.seed_all(key(seed, "training"))
 
 
 def take() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """(tensors, numbers) of the generators as they stand."""
-    python, numpy, state = randomness.state()
+    python, numpy, state = rng.state()
     tensors = {
         "torch": state.clone(),
         "numpy": torch.from_numpy(numpy[1].astype(np.int64)),
@@ -37,7 +37,7 @@ def put(tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, Any]) -> None
     version = random.getstate()[0]
     words = tuple(tensors["python"].tolist())
     keys = tensors["numpy"].numpy().astype(np.uint32)
-    randomness.restore(
+    rng.restore(
         ((version, words, numbers["python"]), ("MT19937", keys, *numbers["numpy"]), tensors["torch"])
     )
     devices = [tensors[f"cuda{i}"] for i in range(len(tensors)) if f"cuda{i}" in tensors]

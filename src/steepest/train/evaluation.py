@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import nn
 
-from steepest.data import randomness
+from steepest.data import rng
 from steepest.optim.errors import UserError, did_you_mean
 
 
@@ -50,7 +50,7 @@ class Evaluation:
     def shown(self) -> Iterator[None]:
         """Within it the network holds the weights to ship; after it all is as it was."""
         averaged = nullcontext() if self._shipped is None else self._shipped()
-        with randomness.undisturbed(), _kept(self._net, buffers=self.averages), averaged:
+        with rng.undisturbed(), _kept(self._net, buffers=self.averages), averaged:
             yield
 
     def _measured(self) -> dict[str, float]:

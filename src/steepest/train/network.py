@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from steepest import models
-from steepest.data import randomness
+from steepest.data import rng
 from steepest.data.batches import batches, count
 from steepest.data.order import key
 from steepest.data.tree import apply as over_tree
@@ -33,8 +33,8 @@ def build(
     recipe: Recipe, given: Given, prepared: Prepared, loss: Loss
 ) -> tuple[nn.Module, tuple[Evidence, ...]]:
     """The network with its weights started, and what the look into it has shown."""
-    with randomness.undisturbed():
-        randomness.seed_all(key(recipe.seed, "weights"))
+    with rng.undisturbed():
+        rng.seed_all(key(recipe.seed, "weights"))
         shape, outputs = prepared.preprocessing.input_shape, loss.outputs(prepared.task.outputs)
         model = make(recipe, given, shape, outputs)
         inputs = _taken(model, prepared.train, recipe)
@@ -67,7 +67,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with randomness.undisturbed():
+        with rng.undisturbed():
             yield
     finally:
         for module, training in modes:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steepest.data import randomness
+from steepest.data import rng
 from steepest.data.batches import Batches, count
 from steepest.data.tree import Tree
 from steepest.files import Folder, write_atomic
@@ -148,7 +148,7 @@ class Loop:
                 folder.create()
                 opening.enter_context(folder.lock())
                 self._name_changes(folder)
-            opening.enter_context(randomness.undisturbed())
+            opening.enter_context(rng.undisturbed())
             self._subject.record.config(dict(self.settings))
             self.watch.begin()
             opening.enter_context(self.watch.interrupt)

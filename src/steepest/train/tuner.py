@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steepest.data import randomness
+from steepest.data import rng
 from steepest.optim.engines.on_torch import real
 from steepest.optim.engines.torch import hypergradient
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
@@ -296,7 +296,7 @@ def _unchanged(net: nn.Module) -> Iterator[None]:
     """A pass of which buffers and random generators show nothing."""
     held = [(buffer, buffer.clone()) for buffer in net.buffers()]
     try:
-        with randomness.undisturbed():
+        with rng.undisturbed():
             yield
     finally:
         with torch.no_grad():

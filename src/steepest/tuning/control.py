@@ -8,7 +8,7 @@ from copy import deepcopy
 
 from torch import Tensor
 
-from steepest.data import randomness
+from steepest.data import rng
 from steepest.data.tree import Tree
 from steepest.optim import rules
 from steepest.optim.engines.torch.of_model import optimizer
@@ -33,7 +33,7 @@ class Control:
     @contextmanager
     def working(self) -> Iterator[None]:
         """Within it the copy is trained, under a chance of its own."""
-        with randomness.undisturbed():
+        with rng.undisturbed():
             chance.begin(self.job.recipe.seed)
             self.job.model.train()
             yield

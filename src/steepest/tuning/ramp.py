@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from steepest.data import randomness
+from steepest.data import rng
 from steepest.data.batches import count as examples_of
 from steepest.optim.lr_finder import GROWTH, Edge, edge
 from steepest.train import chance, memory
@@ -66,7 +66,7 @@ def _still(job: Job, updates: int) -> list[float]:
 
     What is left of the losses of a ramp without that is what its rates have done."""
     kept = [(buffer, buffer.clone()) for buffer in job.model.buffers()]
-    with randomness.undisturbed(), torch.no_grad():
+    with rng.undisturbed(), torch.no_grad():
         chance.begin(job.recipe.seed)
         windows = islice(job.source.start(0), updates)
         losses = [_mean(job, window) for window in windows]

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from steepest.data import randomness
+from steepest.data import rng
 from steepest.data.batches import Batches
 from steepest.data.tree import Tree, leaves, moved
 from steepest.evidence import Evidence
@@ -75,7 +75,7 @@ def sanity(job: Job, updates: int) -> Evidence:
 def _look(job: Job) -> tuple[float, list[str], list[str]]:
     """(the first loss, doubts about the outputs, names of weights that the gradient does not reach)."""
     looked = job.on(deepcopy(job.model))
-    with randomness.undisturbed():
+    with rng.undisturbed():
         chance.begin(job.recipe.seed)
         looked.model.train()
         descended = memory.by_parts(
@@ -101,7 +101,7 @@ def _descended(job: Job, batch: Any) -> tuple[torch.Tensor, Any]:
 
 def _cause(job: Job, batch: Any, loss: float) -> str:
     """What is not finite, the first of inputs, targets, parameters, outputs, loss."""
-    with randomness.undisturbed(), torch.no_grad():
+    with rng.undisturbed(), torch.no_grad():
         outputs = job.outputs(batch)
     parts = {
         "inputs of the first batch hold": batch[0],

@@ -135,7 +135,7 @@ class Task:
 
     def model(self, wide: int = 1) -> nn.Module:
         """A fresh network, the same weights each time; the global random numbers are left as they were."""
-        with rng.undisturbed():
+        with rng.preserved():
             rng.seed_all(key(self.seed, "weights"))
             return self.workload.network(self.parts, wide)
 

@@ -17,6 +17,7 @@ from steepest import evidence
 from steepest.data import sources
 from steepest.data.batches import batches
 from steepest.data.preprocessing import Preprocessing
+from steepest.data.rng import preserved
 from steepest.data.tree import Tree, moved, tensors
 from steepest.evidence import Evidence
 from steepest.files import Folder
@@ -143,7 +144,7 @@ class Run:
             focal_gamma=recipe.focal_gamma,
             huber_delta=recipe.huber_delta,
         )
-        with network.undisturbed(self.model), torch.no_grad():
+        with preserved(self.model, training=False), torch.no_grad():
             for batch in self._batches(part):
                 outputs = apply(self.model, batch[0])
                 measures.update(outputs, batch[1], loss=chosen(outputs, batch[1]))
@@ -198,7 +199,7 @@ class Run:
 
     def _outputs(self, data: Any) -> torch.Tensor:
         inputs = tensors(self.preprocessing.apply(sources.inputs(data)))
-        with network.undisturbed(self.model), torch.no_grad():
+        with preserved(self.model, training=False), torch.no_grad():
             parts = [apply(self.model, batch).float().cpu() for batch in self._batches(inputs)]
         return torch.cat(parts)
 

@@ -193,24 +193,21 @@ def test_so_it_is_in_fit():
 
 def counted(monkeypatch):
     """How often each generator's state has been read, as it goes."""
-    reads = dict.fromkeys(beginnings.GENERATORS, 0)
+    reads, capture = dict.fromkeys(beginnings.GENERATORS, 0), beginnings.capture
 
-    def read(name, state):
-        reads[name] += 1
-        return state()
+    def counting(names):
+        for name in names:
+            reads[name] += 1
+        return capture(names)
 
-    counting = {
-        name: (lambda name=name, state=state: read(name, state), put)
-        for name, (state, put) in beginnings.GENERATORS.items()
-    }
-    monkeypatch.setattr(beginnings, "GENERATORS", counting)
+    monkeypatch.setattr(beginnings, "capture", counting)
     return reads
 
 
 def test_who_draws_nothing_pays_for_few_looks(monkeypatch):
     reads = counted(monkeypatch)
     train(plain(), steps=2 * EVERY)
-    assert reads == dict.fromkeys(DRAWS, 2 * (LOOKED + 1))  # before the passes and after them
+    assert reads == dict.fromkeys([*DRAWS, "cuda"], 2 * (LOOKED + 1))  # before the passes and after them
 
 
 def test_who_begins_late_to_draw_is_noticed():

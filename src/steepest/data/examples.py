@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 
 from steepest.data.order import key
-from steepest.data.rng import seed_all, undisturbed
+from steepest.data.rng import preserved, seed_all
 from steepest.data.tree import Tree, leaves
 from steepest.optim.errors import UserError
 
@@ -68,7 +68,7 @@ def _start_method() -> str:
 def _here(read: Iterator[Tree]) -> Iterator[Tree]:
     """Batches read in this process, whose own chance goes on as if nothing had been read."""
     while True:
-        with undisturbed():
+        with preserved():
             batch = next(read, None)
         if batch is None:
             return

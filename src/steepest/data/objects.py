@@ -11,7 +11,7 @@ import numpy as np
 from steepest.data.arrays import answers_of, numpy, target_names
 from steepest.data.batches import batches
 from steepest.data.examples import Seeded
-from steepest.data.rng import undisturbed
+from steepest.data.rng import preserved
 from steepest.data.source import Source, fingerprint
 from steepest.data.tree import Tree, apply
 from steepest.optim.errors import UserError
@@ -60,7 +60,7 @@ def stream(data: Any) -> Source:
 
 def example_shape(source: Source) -> Tree:
     """Shape of one input of a user's Dataset or stream, as it hands them out."""
-    with undisturbed():
+    with preserved():
         if source.kind == "dataset":
             inputs = Seeded(source.inputs, 0)[0, 0][0]
             return apply(lambda leaf: tuple(np.shape(leaf)), inputs)
@@ -74,12 +74,12 @@ def _targets(data: Any) -> np.ndarray:
     if kept is not None and len(kept) == len(data):
         return numpy(kept)
     read = Seeded(data, 0)
-    with undisturbed():
+    with preserved():
         return np.stack([numpy(_pair(read[0, index])[1]) for index in range(len(data))])
 
 
 def _answers(updates: Iterator[list[Any]]) -> Iterator[np.ndarray]:
-    with undisturbed():
+    with preserved():
         for microbatches in updates:
             yield from (numpy(_pair(batch)[1]) for batch in microbatches)
 

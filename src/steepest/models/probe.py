@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase as RunningNorm
 
+from steepest.data.rng import preserved
 from steepest.optim.engines.precision.widest import widened
 from steepest.optim.errors import UserError
 
@@ -26,37 +26,22 @@ def forward_with(model: nn.Module, layers: Iterable[nn.Module], hook: Callable[.
     """Run the model once on `batch` with `hook(layer, inputs, output)` on `layers`."""
     hooks = [layer.register_forward_hook(hook) for layer in layers]
     try:
-        with _undisturbed(model):
+        with preserved(model):
+            by_batch(model)
             apply(model, batch)
     finally:
         for one in hooks:
             one.remove()
 
 
-@contextmanager
-def norms_by_batch(model: nn.Module) -> Iterator[list[RunningNorm]]:
-    """Within it batch norms (given) work as in training, all else as in a test; modes are put back after."""
-    modes = {module: module.training for module in model.modules()}
-    norms = [module for module in modes if isinstance(module, RunningNorm)]
+def by_batch(model: nn.Module) -> list[RunningNorm]:
+    """Put the model in a mode in which its batch norms, which are given, work as in training, and all else
+    as in a test."""
     model.eval()
+    norms = [module for module in model.modules() if isinstance(module, RunningNorm)]
     for norm in norms:
         norm.training = True
-    try:
-        yield norms
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-@contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        with norms_by_batch(model):
-            yield
-    finally:
-        for buffer, value in kept:
-            buffer.copy_(value)
+    return norms
 
 
 def spread(tree: Any) -> float:

@@ -64,7 +64,7 @@ def _made(facts: Facts) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """(lines that make it, imports, notes)."""
     name = facts.recipe.model
     if name in models.PRESETS:
-        with rng.undisturbed():
+        with rng.preserved():
             options = {"hidden": facts.recipe.hidden, "dropout": facts.recipe.dropout}
             preset = models.build(name, facts.shape, facts.outputs, **options)
         return f"model = {written(preset)}", (), ()
@@ -86,7 +86,7 @@ def written(model: nn.Module) -> str:
     if not code:
         return ""
     try:
-        with rng.undisturbed():
+        with rng.preserved():
             again = eval(code, {"nn": nn})  # torch's own words for its own layers
     except (SyntaxError, TypeError, NameError, AttributeError, ValueError):
         return ""

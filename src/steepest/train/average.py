@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase as RunningNorm
 
-from steepest.models.probe import apply, norms_by_batch
+from steepest.data.rng import preserved
+from steepest.models.probe import apply, by_batch
 from steepest.optim.errors import UserError
 from steepest.train import memory
 
@@ -76,25 +76,21 @@ def renew_statistics(model: nn.Module, batches: Iterable[Any]) -> int:
     Averaged weights were never run, so the statistics gathered in training belong to others. Everything else
     runs as in a test. Returns how many batches were used: 0 where the model has no such layer."""
     used = 0
-    with norms_by_batch(model) as norms, _plain_means(norms):
-        for inputs in batches if norms else ():
-            for _ in memory.by_parts(partial(apply, model), inputs, memory.fewest(model)):
-                pass
-            used += 1
+    with preserved(model, buffers=False):
+        norms = by_batch(model)
+        momenta = [norm.momentum for norm in norms]
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # torch's sign for the mean over all batches
+            for inputs in batches if norms else ():
+                for _ in memory.by_parts(partial(apply, model), inputs, memory.fewest(model)):
+                    pass
+                used += 1
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
     return used
-
-
-@contextmanager
-def _plain_means(norms: Sequence[RunningNorm]) -> Iterator[None]:
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # torch's sign for the mean over all batches
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
 
 
 @torch.no_grad()

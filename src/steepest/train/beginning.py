@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase as RunningNorm
 from torch.nn.modules.dropout import _DropoutNd as Dropout
+
+from steepest.data.rng import GENERATORS, capture, restore
 
 LOOKED, EVERY = 10, 100
 """Whether code draws random numbers is looked at in the first LOOKED updates and one of EVERY after them: a
@@ -32,7 +33,7 @@ class Beginning:
     def __init__(self, net: nn.Module) -> None:
         self._places = list(_changing(net))
         drawing = any(isinstance(module, DRAWING) or not _of_torch(module) for module in net.modules())
-        self._drawn = {"torch"} if drawing else set()
+        self._drawn = {"torch", "cuda"} if drawing else set()
         self._updates = 0
         self._buffers: list[Tensor] = []
         self._chance: dict[str, Any] = {}
@@ -40,23 +41,20 @@ class Beginning:
     def keep(self, wanted: bool) -> None:
         """An update begins;   wanted: whether it could begin anew."""
         self._buffers = [held[name].clone() for held, name in self._places if wanted]
-        names = (GENERATORS if self._looks() else self._drawn) if wanted else ()
-        self._chance = {name: GENERATORS[name][0]() for name in names}
+        self._chance = capture(GENERATORS if self._looks() else self._drawn) if wanted else {}
         self._updates += 1
 
     def over(self) -> None:
         """Its passes are done: what they were seen to draw is kept from now on."""
-        for name in self._chance.keys() - self._drawn:
-            if not _same(self._chance[name], GENERATORS[name][0]()):
-                self._drawn.add(name)
+        now = capture(self._chance.keys() - self._drawn)
+        self._drawn |= {name for name, state in now.items() if not _same(self._chance[name], state)}
 
     @torch.no_grad()
     def put_back(self) -> None:
         """It begins anew."""
         for (held, name), before in zip(self._places, self._buffers, strict=False):
             held[name].copy_(before)
-        for name, state in self._chance.items():
-            GENERATORS[name][1](state)
+        restore(self._chance)
 
     def _looks(self) -> bool:
         return self._updates < LOOKED or self._updates % EVERY == 0
@@ -73,25 +71,7 @@ def _of_torch(module: nn.Module) -> bool:
     return type(module).__module__.startswith("torch.nn.modules.")
 
 
-def _state_of_torch() -> list[Tensor]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return [torch.get_rng_state(), *cuda]
-
-
-def _put_to_torch(states: list[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    # Written for CUDA, not run there.
-    for device, state in enumerate(states[1:]):
-        torch.cuda.set_rng_state(state, device)
-
-
-GENERATORS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
-    "torch": (_state_of_torch, _put_to_torch),
-    "numpy": (np.random.get_state, np.random.set_state),
-    "python": (random.getstate, random.setstate),
-}
-"""Global generators: what gives their state, and what puts it back."""
-
-
 def _same(state: Any, other: Any) -> bool:
+    if isinstance(state, Tensor):
+        return torch.equal(state, other)
     return len(state) == len(other) and all(map(np.array_equal, state, other))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-import torch
 from torch import nn
 
-from steepest.data import rng
+from steepest.data.rng import preserved
 from steepest.optim.errors import UserError, did_you_mean
 
 
@@ -50,7 +49,7 @@ class Evaluation:
     def shown(self) -> Iterator[None]:
         """Within it the network holds the weights to ship; after it all is as it was."""
         averaged = nullcontext() if self._shipped is None else self._shipped()
-        with rng.undisturbed(), _kept(self._net, buffers=self.averages), averaged:
+        with preserved(self._net), averaged:
             yield
 
     def _measured(self) -> dict[str, float]:
@@ -59,18 +58,3 @@ class Evaluation:
         with self.shown():
             found = self._measure()
         return {name if "/" in name else f"val/{name}": float(value) for name, value in found.items()}
-
-
-@contextmanager
-def _kept(net: nn.Module, buffers: bool) -> Iterator[None]:
-    """Modes of all modules, and buffers where they may be measured anew, are afterwards as before."""
-    modes = [(module, module.training) for module in net.modules()]
-    held = [(buffer, buffer.clone()) for buffer in net.buffers()] if buffers else []
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        with torch.no_grad():
-            for buffer, before in held:
-                buffer.copy_(before)

@@ -13,12 +13,13 @@ import torch
 
 from steepest import evidence as records
 from steepest.data.batches import Batches
+from steepest.data.rng import preserved
 from steepest.evidence import Evidence
 from steepest.files import Folder
 from steepest.optim.engines.torch import passes
 from steepest.optim.engines.torch.curvature import by_labels
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
-from steepest.train import budget, memory, network, settled
+from steepest.train import budget, memory, settled
 from steepest.train.average import renew_statistics
 from steepest.train.growth import Course, course
 from steepest.train.job import Job
@@ -119,7 +120,7 @@ def measure(job: Job, data: Batches, metrics: Metrics) -> dict[str, float]:
 
 def predictions(job: Job, data: Batches) -> Iterator[tuple[Any, Any]]:
     """(outputs, batch) over one pass, in test mode."""
-    with network.undisturbed(job.model), torch.no_grad():
+    with preserved(job.model, training=False), torch.no_grad():
         for microbatches in data.once():
             for batch in microbatches:
                 yield from memory.by_parts(job.outputs, batch)

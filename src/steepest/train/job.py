@@ -12,6 +12,7 @@ from torch import nn
 
 from steepest.data.batches import Batches, batches, count
 from steepest.data.infer import Task
+from steepest.data.rng import preserved
 from steepest.data.tree import Tree, moved
 from steepest.evidence import Evidence
 from steepest.models.probe import apply
@@ -181,7 +182,7 @@ def _as_they_come(recipe: Recipe, source: Batches, window: Sequence[Tree]) -> Re
 def _check_fit(job: Job, batch: Any) -> None:
     """One batch through the network and the loss: what does not fit is said before the first step."""
     network.check_single(job.model, moved(batch[0], job.device))
-    with network.undisturbed(job.model):
+    with preserved(job.model, training=False):
         outputs = apply(job.model, moved(batch[0], job.device))
     target = moved(batch[1], job.device)
     value = loss.check(outputs, target, job.loss)

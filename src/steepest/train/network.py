@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,7 +31,7 @@ def build(
     recipe: Recipe, given: Given, prepared: Prepared, loss: Loss
 ) -> tuple[nn.Module, tuple[Evidence, ...]]:
     """The network with its weights started, and what the look into it has shown."""
-    with rng.undisturbed():
+    with rng.preserved():
         rng.seed_all(key(recipe.seed, "weights"))
         shape, outputs = prepared.preprocessing.input_shape, loss.outputs(prepared.task.outputs)
         model = make(recipe, given, shape, outputs)
@@ -61,19 +59,6 @@ def make(recipe: Recipe, given: Given, shape: Any, outputs: int) -> nn.Module:
     return models.build(name, shape, outputs, hidden=recipe.hidden, dropout=recipe.dropout)
 
 
-@contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """A pass in test mode that leaves modes and global random generators as they were."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with rng.undisturbed():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def _taken(model: nn.Module, part: Any, recipe: Recipe, of: str = "") -> Any:
     """The first inputs, as many as there is memory for. Raises UserError where the network takes none."""
     first = next(batches(part, LOOKED_AT, seed=recipe.seed).once())[0][0]
@@ -82,7 +67,7 @@ def _taken(model: nn.Module, part: Any, recipe: Recipe, of: str = "") -> Any:
 
 def forward(model: nn.Module, inputs: Any) -> Any:
     """What a network gives in test mode; it is afterwards as before."""
-    with undisturbed(model), torch.no_grad():
+    with rng.preserved(model, training=False), torch.no_grad():
         return apply(model, inputs)
 
 

@@ -148,7 +148,7 @@ class Loop:
                 folder.create()
                 opening.enter_context(folder.lock())
                 self._name_changes(folder)
-            opening.enter_context(rng.undisturbed())
+            opening.enter_context(rng.preserved())
             self._subject.record.config(dict(self.settings))
             self.watch.begin()
             opening.enter_context(self.watch.interrupt)

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from steepest.data import rng
 from steepest.optim.errors import UserError
-from steepest.train import chance
 from steepest.train.average import Average
 from steepest.train.descent import Descent
 from steepest.train.division import Division
@@ -74,7 +74,7 @@ class Subject:
     def take(self) -> Snapshot:
         """A snapshot, in memory of its own."""
         moved, hyper = self.descent.state()
-        drawn, draws = chance.take()
+        drawn, draws = _drawn()
         averaged = {} if self.average is None else {k: t.clone() for k, t in self.average.state().items()}
         kept, carried = _carried(self.carry)
         state = under("optimizer", moved) | under("random", drawn) | under("average", averaged)
@@ -104,7 +104,7 @@ class Subject:
         self.descent.load(snapshot.part("optimizer"), numbers["optimizer"])
         if self.average is not None:
             self.average.load_state(snapshot.part("average"))
-        chance.put(snapshot.part("random"), numbers["random"])
+        _draw(snapshot.part("random"), numbers["random"])
         self.progress = Progress.of(numbers["progress"])
         self.losses.load(numbers["losses"])
         self.record.resume(numbers["rows"])
@@ -174,3 +174,17 @@ def _carried(carry: Mapping[str, Stateful]) -> tuple[dict[str, Tensor], dict[str
         for name, state in states.items()
     }
     return tensors, rest
+
+
+def _drawn() -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, numbers) of the global generators."""
+    held = rng.Generators().state_dict()
+    cuda = {f"cuda{i}": state for i, state in enumerate(held.pop("cuda"))}
+    tensors = {name: value for name, value in held.items() if isinstance(value, Tensor)}
+    return tensors | cuda, {"numpy": held["numpy place"], "python": held["python spare"]}
+
+
+def _draw(tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+    cuda = [tensors[f"cuda{i}"] for i in range(len(tensors)) if f"cuda{i}" in tensors]
+    held = {"cuda": cuda, "numpy place": numbers["numpy"], "python spare": numbers["python"]}
+    rng.Generators().load_state_dict({**tensors, **held})

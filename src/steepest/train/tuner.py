@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from numbers import Integral, Real
@@ -14,14 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steepest.data import rng
+from steepest.data.rng import preserved
 from steepest.optim.engines.on_torch import real
 from steepest.optim.engines.torch import hypergradient
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.errors import UserError
 from steepest.train import gate
 from steepest.train.knobs import Knob, OfLoss, Reading
-from steepest.train.network import undisturbed
 
 ASIDE = 0.1
 """How far a dial is turned up and down, on its line, to see what the gradient does."""
@@ -77,7 +75,7 @@ class Losses:
     def held_out(self, weights: Sequence[Tensor]) -> list[Tensor | None]:
         """The gradient of the next validation loss, in test mode; the network is afterwards as before."""
         assert self.validation is not None
-        with undisturbed(self.net), _unchanged(self.net), torch.enable_grad():
+        with preserved(self.net, training=False), torch.enable_grad():
             found = _gradient(self.validation(self.validated), weights)
         self.validated += 1
         return found
@@ -91,7 +89,7 @@ class Losses:
         for by in (ASIDE, -ASIDE):
             dial.value = dial.line.moved(before, by)
             try:
-                with _unchanged(self.net), torch.enable_grad():
+                with preserved(self.net), torch.enable_grad():
                     sides.append(_gradient(self.training(self.trained), weights))
             finally:
                 dial.value = before
@@ -289,16 +287,3 @@ def _gradient(loss: Any, weights: Sequence[Tensor]) -> list[Tensor | None]:
     moving = [weight for weight in weights if weight.requires_grad]
     found = iter(torch.autograd.grad(loss, moving, allow_unused=True))
     return [next(found) if weight.requires_grad else None for weight in weights]
-
-
-@contextmanager
-def _unchanged(net: nn.Module) -> Iterator[None]:
-    """A pass of which buffers and random generators show nothing."""
-    held = [(buffer, buffer.clone()) for buffer in net.buffers()]
-    try:
-        with rng.undisturbed():
-            yield
-    finally:
-        with torch.no_grad():
-            for buffer, before in held:
-                buffer.copy_(before)

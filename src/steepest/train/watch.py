@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from steepest.data import rng
 from steepest.data.batches import count
 from steepest.data.varied import VariedPlan
 from steepest.evidence import Evidence, append
 from steepest.files import Folder
-from steepest.train import chance
 from steepest.train.cadence import Cadence
 from steepest.train.evaluation import Evaluation
 from steepest.train.guard import Diverged, Verdict, save_batches
@@ -80,7 +80,7 @@ class Watch:
             self._note("checkpoint", sentence)
 
     def _begin_afresh(self) -> None:
-        chance.begin(self.seed)
+        rng.begin(self.seed)
         self.subject.record.resume(0)
         self.progress.per_epoch = self.cadence.per_epoch
         self._remember(improved=False)

@@ -13,7 +13,7 @@ from steepest.data.tree import Tree
 from steepest.optim import rules
 from steepest.optim.engines.torch.of_model import optimizer
 from steepest.optim.rule import Rule
-from steepest.train import chance, settled
+from steepest.train import settled
 from steepest.train.growth import power_of
 from steepest.train.job import Job
 
@@ -33,8 +33,8 @@ class Control:
     @contextmanager
     def working(self) -> Iterator[None]:
         """Within it the copy is trained, under a chance of its own."""
-        with rng.undisturbed():
-            chance.begin(self.job.recipe.seed)
+        with rng.preserved():
+            rng.begin(self.job.recipe.seed)
             self.job.model.train()
             yield
 

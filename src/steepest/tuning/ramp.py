@@ -16,7 +16,7 @@ import torch
 from steepest.data import rng
 from steepest.data.batches import count as examples_of
 from steepest.optim.lr_finder import GROWTH, Edge, edge
-from steepest.train import chance, memory
+from steepest.train import memory
 from steepest.train.growth import steady
 from steepest.train.job import Job
 from steepest.tuning.arms import Arm
@@ -65,13 +65,10 @@ def _still(job: Job, updates: int) -> list[float]:
     """How far the loss of each batch lies above the usual one, under the weights of the start.
 
     What is left of the losses of a ramp without that is what its rates have done."""
-    kept = [(buffer, buffer.clone()) for buffer in job.model.buffers()]
-    with rng.undisturbed(), torch.no_grad():
-        chance.begin(job.recipe.seed)
+    with rng.preserved(job.model), torch.no_grad():
+        rng.begin(job.recipe.seed)
         windows = islice(job.source.start(0), updates)
         losses = [_mean(job, window) for window in windows]
-        for buffer, before in kept:
-            buffer.copy_(before)
     usual = median(losses)
     return [loss - usual if math.isfinite(loss) else 0.0 for loss in losses]
 

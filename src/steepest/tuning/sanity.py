@@ -17,7 +17,7 @@ from steepest.data.batches import Batches
 from steepest.data.tree import Tree, leaves, moved
 from steepest.evidence import Evidence
 from steepest.optim.errors import UserError
-from steepest.train import chance, formulas, memory
+from steepest.train import formulas, memory
 from steepest.train.job import Job
 from steepest.tuning.constants import SANITY_SHARE
 from steepest.tuning.trial import Trial
@@ -75,8 +75,8 @@ def sanity(job: Job, updates: int) -> Evidence:
 def _look(job: Job) -> tuple[float, list[str], list[str]]:
     """(the first loss, doubts about the outputs, names of weights that the gradient does not reach)."""
     looked = job.on(deepcopy(job.model))
-    with rng.undisturbed():
-        chance.begin(job.recipe.seed)
+    with rng.preserved():
+        rng.begin(job.recipe.seed)
         looked.model.train()
         descended = memory.by_parts(
             partial(_descended, looked), next(job.source.once())[0], memory.fewest(job.model)
@@ -101,7 +101,7 @@ def _descended(job: Job, batch: Any) -> tuple[torch.Tensor, Any]:
 
 def _cause(job: Job, batch: Any, loss: float) -> str:
     """What is not finite, the first of inputs, targets, parameters, outputs, loss."""
-    with rng.undisturbed(), torch.no_grad():
+    with rng.preserved(), torch.no_grad():
         outputs = job.outputs(batch)
     parts = {
         "inputs of the first batch hold": batch[0],

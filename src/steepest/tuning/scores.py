@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from steepest.data.batches import batches, count
-from steepest.models.probe import norms_by_batch
-from steepest.train import budget, memory, network
+from steepest.data.rng import preserved
+from steepest.train import budget, memory
 from steepest.train.average import renew_statistics
 from steepest.train.job import Job
 from steepest.tuning.constants import FEWEST_ROWS, FORWARD, SCORED, SEEN, STATISTICS
@@ -95,7 +95,7 @@ def score(trial: Trial, held: Held) -> list[float]:
 def losses(job: Job, held: Held, shown: Shown = nullcontext) -> list[float]:
     """The loss of each held-out example, batch norms measured anew."""
     model = job.model
-    with _kept(model), shown(), network.undisturbed(model), torch.no_grad():
+    with preserved(model, training=False), shown(), torch.no_grad():
         renew_statistics(model, (job.inputs(w[0]) for w in islice(job.source.once(), _renewed(model))))
         return np.concatenate([_losses(job, batch) for batch in held.batches]).tolist()
 
@@ -110,22 +110,5 @@ def _shown(trial: Trial) -> Shown:
     return trial.subject.descent.evaluated if trial.subject.descent.averages else trial.average.swapped
 
 
-@contextmanager
-def _kept(model: torch.nn.Module) -> Any:
-    """Buffers are afterwards as before."""
-    held = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, before in held:
-                buffer.copy_(before)
-
-
-def _has_norms(model: torch.nn.Module) -> bool:
-    with norms_by_batch(model) as norms:
-        return bool(norms)
-
-
 def _renewed(model: torch.nn.Module) -> int:
-    return STATISTICS if _has_norms(model) else 0
+    return STATISTICS if memory.normed(model) else 0

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from steepest.data.batches import batches, count
+from steepest.data.rng import preserved
 from steepest.optim.batch import Stochastic
 from steepest.optim.errors import UserError
-from steepest.train import memory, network
+from steepest.train import memory
 from steepest.train.evaluation import Evaluation
 from steepest.train.fitting import averages, renew
 from steepest.train.job import Job
@@ -145,7 +146,7 @@ def loss_of(trial: Trial, held: tuple[Any, ...]) -> float:
 def _mean(job: Job, held: tuple[Any, ...]) -> dict[str, float]:
     if averages(job):
         renew(job)
-    with network.undisturbed(job.model):
+    with preserved(job.model, training=False):
         seen = (found for batch in held for found in memory.by_parts(job.outputs, batch))
         parts = [(count(part[0]), float(job.losses(outputs, part))) for outputs, part in seen]
     examples = sum(number for number, _ in parts)

@@ -79,9 +79,10 @@ class Recipe(BaseModel):
     target: str | list[str] | None = Field(None, description="column or columns to predict")
     features: list[str] | None = Field(None, description="columns to predict from; none: all others")
     drop: list[str] = Field([], description="columns to leave out")
-    task: Literal["auto", "classification", "regression"] = Field(
-        "auto", description="what kind of target it is"
+    task: Name = Field(
+        "auto", description="auto, classification, regression, multilabel, positions, or one of a package"
     )
+    task_args: dict[str, Any] = Field({}, description="settings of the task, as it names them")
     val: Share | str = Field(
         0.15, description="share of the rows, or a path, that choices are measured on; none: 0"
     )

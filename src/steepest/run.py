@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from torch import nn
 from steepest import evidence
 from steepest.data import sources
 from steepest.data.batches import batches
-from steepest.data.preprocessing import Preprocessing
 from steepest.data.rng import preserved
 from steepest.data.tree import Tree, moved, tensors
 from steepest.evidence import Evidence
@@ -29,6 +29,7 @@ from steepest.train import loss, network
 from steepest.train import metrics as measuring
 from steepest.train.given import DATA, Given, separate
 from steepest.train.prepare import prepare
+from steepest.train.preprocessing import Preprocessing
 
 AT_ONCE = 1024
 """Examples given to the network together."""
@@ -108,18 +109,12 @@ class Run:
     def predict(self, data: Any) -> np.ndarray:
         """Labels, as text or as whole numbers where the target's were, or numbers in the target's units, for
         each row of a file, frame or array."""
-        found = self.preprocessing.decode(self._outputs(data))
-        return found.astype(np.int64) if self.preprocessing.answers.whole else found
+        return self.preprocessing.target.predictions(self._outputs(data))
 
     def probabilities(self, data: Any) -> np.ndarray:
-        """(n, classes) probabilities, in the order of `preprocessing.answers.classes`."""
-        if self.preprocessing.answers.classes is None:
-            raise UserError("This run predicts numbers, which have no probabilities. Use predict.")
-        outputs = self._outputs(data)
-        if outputs.shape[1:] in ((), (1,)):
-            one = outputs.reshape(-1).sigmoid()
-            return torch.stack([1 - one, one], 1).numpy()
-        return outputs.softmax(1).numpy()
+        """(n, classes) probabilities, in the order of `preprocessing.target.classes`; (n, labels) of several
+        labels at once."""
+        return self.preprocessing.target.probabilities(self._outputs(data))
 
     def evaluate(
         self, data: Any, metrics: Mapping[str, Callable[..., Any]] | None = None
@@ -129,17 +124,12 @@ class Run:
         The loss is the run's, but for weights of classes and examples."""
         recipe, fitted = self.recipe, self.preprocessing
         source = sources.read(data, recipe.target, features=recipe.features, drop=recipe.drop)
-        kind = fitted.answers.kind
+        source = replace(source, weight=None)
         part = fitted.examples(source, np.arange(source.examples or 0))
-        measures = measuring.build(
-            kind,
-            len(fitted.answers.classes or fitted.answers.targets),
-            metrics,
-            scale=fitted.answers.scale or 1.0,
-        )
+        measures = measuring.build(fitted.target, metrics)
         chosen = loss.build(
             Given().of(recipe, "loss"),
-            kind,
+            fitted.target,
             label_smoothing=recipe.label_smoothing,
             focal_gamma=recipe.focal_gamma,
             huber_delta=recipe.huber_delta,
@@ -147,7 +137,8 @@ class Run:
         with preserved(self.model, training=False), torch.no_grad():
             for batch in self._batches(part):
                 outputs = apply(self.model, batch[0])
-                measures.update(outputs, batch[1], loss=chosen(outputs, batch[1]))
+                terms = fitted.target.terms(batch[1])
+                measures.update(outputs, batch[1], terms, chosen(outputs, batch[1], terms))
         return measures.compute()
 
     def explain(self) -> str:
@@ -193,9 +184,8 @@ class Run:
 
     def _made(self) -> nn.Module:
         recipe, fitted = self.recipe, self.preprocessing
-        flags = recipe.loss == "binary"
-        outputs = 1 if flags else len(fitted.answers.classes or fitted.answers.targets)
-        return network.make(recipe, Given(), fitted.input_shape, outputs)
+        chosen = loss.build(Given().of(recipe, "loss"), fitted.target)
+        return network.make(recipe, Given(), fitted.input_shape, fitted.target.shape(chosen.target))
 
     def _outputs(self, data: Any) -> torch.Tensor:
         inputs = tensors(self.preprocessing.apply(sources.inputs(data)))

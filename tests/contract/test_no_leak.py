@@ -4,7 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from steepest.data import infer, preprocessing, sources, split
+from steepest import tasks
+from steepest.data import sources, split
+from steepest.train import preprocessing
 
 N = 90
 
@@ -42,7 +44,7 @@ def spoilt(table, rows):
 
 def fitted(data, target=None, rows=None, **settings):
     source = sources.read(data, target)
-    task = infer.task(source)
+    task = tasks.pose(source)
     rows = split.split(source, task).train if rows is None else rows
     return preprocessing.fit(source, task, rows, **settings)
 
@@ -52,7 +54,7 @@ def fitted(data, target=None, rows=None, **settings):
 @pytest.mark.parametrize("part", ["val", "test"])
 def test_rows_outside_the_training_part_change_no_fitted_number(scale, impute, part):
     source = sources.read(frame(), "y")
-    parts = split.split(source, infer.task(source))
+    parts = split.split(source, tasks.pose(source))
     outside = getattr(parts, part)
     clean = fitted(frame(), "y", parts.train, scale=scale, impute=impute)
     dirty = fitted(spoilt(frame(), outside), "y", parts.train, scale=scale, impute=impute)
@@ -63,7 +65,7 @@ def test_rows_outside_the_training_part_change_no_fitted_number(scale, impute, p
 def test_training_rows_do_change_them():
     """The test above can fail."""
     source = sources.read(frame(), "y")
-    train = split.split(source, infer.task(source)).train
+    train = split.split(source, tasks.pose(source)).train
     assert fitted(frame(), "y", train) != fitted(spoilt(frame(), train[:1]), "y", train)
 
 
@@ -79,7 +81,7 @@ def test_pictures_outside_the_training_part_change_no_fitted_number():
 def test_parts_share_no_row_and_leave_none_out(how):
     data = (np.zeros((N, 2)), np.arange(N) % 3)
     source = sources.read(data, split_by=np.arange(N) // 4)
-    parts = split.split(source, infer.task(source), how=how)
+    parts = split.split(source, tasks.pose(source), how=how)
     together = np.concatenate([parts.train, parts.val, parts.test])
     assert sorted(together) == list(range(N))
 
@@ -87,7 +89,7 @@ def test_parts_share_no_row_and_leave_none_out(how):
 def test_a_group_lies_in_one_part():
     groups = np.random.default_rng(1).choice(list("abcdefghijkl"), N)
     source = sources.read((np.zeros((N, 2)), np.arange(N) % 3), split_by=groups)
-    parts = split.split(source, infer.task(source))
+    parts = split.split(source, tasks.pose(source))
     assert parts.how == "group"
     seen = [set(groups[rows]) for rows in (parts.train, parts.val, parts.test)]
     assert all(seen)
@@ -97,7 +99,7 @@ def test_a_group_lies_in_one_part():
 def test_the_future_is_not_trained_on():
     times = np.random.default_rng(1).integers(0, 30, N).astype("M8[D]")
     source = sources.read((np.zeros((N, 2)), np.arange(N) % 3), split_by=times)
-    parts = split.split(source, infer.task(source))
+    parts = split.split(source, tasks.pose(source))
     assert parts.how == "time"
     assert times[parts.train].max() < times[parts.val].min()
     assert times[parts.val].max() < times[parts.test].min()

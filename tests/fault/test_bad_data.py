@@ -10,8 +10,10 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 import steepest
-from steepest.data import infer, preprocessing, sources, split
+from steepest import tasks
+from steepest.data import sources, split
 from steepest.optim.errors import UserError
+from steepest.train import preprocessing
 
 N = 60
 X = np.random.default_rng(0).normal(size=(N, 3))
@@ -21,7 +23,7 @@ Y = np.arange(N) % 3
 def prepared(data, target=None, *, task="auto", scale="standard", impute="median", **roles):
     """All that is done to data before training."""
     source = sources.read(data, target, **roles)
-    posed = infer.task(source, task)
+    posed = tasks.pose(source, task)
     parts = split.split(source, posed)
     made = preprocessing.fit(source, posed, parts.train, scale, impute)
     for rows in (parts.train, parts.val, parts.test):
@@ -171,7 +173,7 @@ def test_sample_weights(bad):
 
 def test_splits():
     source = sources.read((X, Y))
-    posed = infer.task(source)
+    posed = tasks.pose(source)
     grouped = sources.read((X, Y), split_by=np.zeros(N))
     for settings, words in [
         ({"val": 0.6, "test": 0.5}, "add up to < 1"),
@@ -179,17 +181,17 @@ def test_splits():
         ({"how": "statified"}, "must be one of"),
         ({"how": "time"}, "needs split_by"),
         ({"how": "group", "source": grouped}, "too few for these parts of whole groups"),
-        ({"how": "stratified", "task": infer.task(source, "regression")}, "needs classes"),
+        ({"how": "stratified", "target": tasks.pose(source, "regression")}, "needs classes"),
     ]:
         with pytest.raises(UserError, match=words):
-            split.split(**{"source": source, "task": posed, **settings})
+            split.split(**{"source": source, "target": posed, **settings})
     refused("4 rows are too few", (X[:4], [0, 0, 1, 1]))
     refused("split_by='g' has 1 missing", table(g=[None, *range(N - 1)]), "y", split_by="g")
 
 
 def test_data_of_other_columns_than_were_trained_on():
     source = sources.read(table(), "y")
-    made = preprocessing.fit(source, infer.task(source), np.arange(N))
+    made = preprocessing.fit(source, tasks.pose(source), np.arange(N))
     for frame, words in [
         (table().drop("a"), "lack the column 'a'"),
         (table(a=["x"] * N), "text where the training data held numbers"),
@@ -276,9 +278,7 @@ def test_sparse_matrices():
 
 
 def test_class_weights():
-    from steepest.data.weights import class_weights
-
-    posed = infer.task(sources.read((X, Y)))
+    posed = tasks.pose(sources.read((X, Y)))
     for how, words in [
         ([1, 2], "2 numbers"),
         ("balance", "'balance'"),
@@ -287,21 +287,21 @@ def test_class_weights():
         ({0: 0, 1: 0, 2: 0}, "not all 0"),
     ]:
         with pytest.raises(UserError, match=words):
-            class_weights(how, Y, posed)
+            posed.class_weights(how, Y)
     with pytest.raises(UserError, match="'2' does not occur"):
-        class_weights("balanced", Y % 2, posed)
+        posed.class_weights("balanced", Y % 2)
     with pytest.raises(UserError, match="is a number"):
-        class_weights("balanced", Y, infer.task(sources.read((X, Y)), "regression"))
+        tasks.pose(sources.read((X, Y)), "regression").class_weights("balanced", Y)
 
 
 def test_a_damaged_preprocessing_file():
     for text in ("{", "{}", '{"format": 1, "inputs": []}'):
         with pytest.raises(UserError, match="damaged"):
             preprocessing.Preprocessing.from_json(text)
-    with pytest.raises(UserError, match="this version reads 1"):
-        preprocessing.Preprocessing.from_json('{"format": 2}')
+    with pytest.raises(UserError, match="this version reads 2"):
+        preprocessing.Preprocessing.from_json('{"format": 3}')
     with pytest.raises(UserError, match="scale must be"):
-        preprocessing.fit(sources.read((X, Y)), infer.task(sources.read((X, Y))), np.arange(9), scale="max")
+        preprocessing.fit(sources.read((X, Y)), tasks.pose(sources.read((X, Y))), np.arange(9), scale="max")
 
 
 def test_a_target_of_pictures_that_is_none_of_theirs():

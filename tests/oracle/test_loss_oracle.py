@@ -5,6 +5,7 @@ from math import exp, log
 import numpy as np
 import pytest
 import torch
+from tests.posed import posed
 
 from steepest.train import loss
 
@@ -49,7 +50,11 @@ def huber(x, y, delta):
 @pytest.mark.parametrize(("name", "gamma"), [("cross_entropy", 0.0), ("focal", 0.5), ("focal", 2.0)])
 def test_losses_of_classes(name, gamma, smoothing, by_class, weight):
     made = loss.build(
-        name, "classification", label_smoothing=smoothing, focal_gamma=gamma, class_weight=by_class
+        name,
+        posed("classification", CLASSES),
+        label_smoothing=smoothing,
+        focal_gamma=gamma,
+        class_weight=by_class,
     )
     w = np.ones(EXAMPLES) if weight is None else weight
     c = np.ones(CLASSES) if by_class is None else by_class
@@ -63,7 +68,7 @@ def test_losses_of_classes(name, gamma, smoothing, by_class, weight):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("shape", [(EXAMPLES,), (EXAMPLES, 1)])
 def test_the_loss_of_flags(smoothing, shape):
-    made = loss.build("binary", "binary", label_smoothing=smoothing, class_weight=[1.0, 4.0])
+    made = loss.build("binary", posed("binary", 3), label_smoothing=smoothing, class_weight=[1.0, 4.0])
     flags = LABELS % 2
     expected = sum(
         (1, 4)[flags[i]] * WEIGHT[i] * flag(GUESS[i], flags[i], smoothing) for i in range(EXAMPLES)
@@ -84,7 +89,7 @@ def test_the_loss_of_flags(smoothing, shape):
 @pytest.mark.parametrize("shape", [(EXAMPLES,), (EXAMPLES, 1)])
 @pytest.mark.parametrize("weight", [None, WEIGHT])
 def test_losses_of_numbers(name, formula, shape, weight):
-    made = loss.build(name, "regression", huber_delta=0.7)
+    made = loss.build(name, posed("regression", 3), huber_delta=0.7)
     w = np.ones(EXAMPLES) if weight is None else weight
     expected = sum(w[i] * formula(GUESS[i], TRUTH[i]) for i in range(EXAMPLES)) / EXAMPLES
     got = made(
@@ -98,7 +103,7 @@ def test_losses_of_numbers(name, formula, shape, weight):
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("scale", [1.0, 40.0])
 def test_the_focal_gradient_is_finite_and_right(gamma, scale):
-    made = loss.build("focal", "classification", focal_gamma=gamma)
+    made = loss.build("focal", posed("classification", CLASSES), focal_gamma=gamma)
     logits = torch.tensor(LOGITS * scale, requires_grad=True)
     (got,) = torch.autograd.grad(made(logits, torch.tensor(LABELS)), logits)
     assert got.isfinite().all()

@@ -12,7 +12,7 @@ FLOORS = [
     {"evidence", "files", "recipe"},
     {"report"},
     {"data"},
-    {"models"},
+    {"models", "tasks"},
     {"train"},
     {"tuning", "program"},
     {"run"},
@@ -24,7 +24,7 @@ FLOORS = [
 
 OPTIM = [
     {"batch", "errors", "maths", "noise", "quantity"},
-    {"rule"},
+    {"registry", "rule"},
     {"wrappers"},
     {"rules", "clipping", "groups", "schedule"},
     {"engines"},
@@ -53,6 +53,7 @@ FOREIGN = {
     "optim": set(),
     "data": TRAINING | {"PIL"},
     "models": TRAINING,
+    "tasks": TRAINING,
     "train": TRAINING | {"rich"},
     "tuning": TRAINING | {"optuna"},
     "program": {"torch"},

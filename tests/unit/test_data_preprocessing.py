@@ -10,10 +10,11 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from steepest.data import columns, gaps, infer, preprocessing, scaling, sources, split
+from steepest import tasks
+from steepest.data import columns, gaps, scaling, sources, split
 from steepest.data.batches import batches, count
-from steepest.data.preprocessing import Preprocessing
-from steepest.data.weights import class_weights
+from steepest.train import preprocessing
+from steepest.train.preprocessing import Preprocessing
 
 N = 80
 CHANCE = np.random.default_rng(0)
@@ -43,7 +44,7 @@ def table():
 
 def fitted(data, target=None, *, task="auto", **settings):
     source = sources.read(data, target)
-    posed = infer.task(source, task)
+    posed = tasks.pose(source, task)
     return source, preprocessing.fit(source, posed, np.arange(50), **settings)
 
 
@@ -251,17 +252,17 @@ def test_a_stream_stays_as_it_is():
 
 
 def test_balanced_class_weights_equal_scikit_learns():
-    task = infer.task(sources.read((X, Y)))
+    task = tasks.pose(sources.read((X, Y)))
     expected = compute_class_weight("balanced", classes=np.arange(3), y=Y)
-    np.testing.assert_allclose(class_weights("balanced", Y, task), expected, rtol=np.finfo(float).eps * 4)
-    assert class_weights({2: 5}, Y, task) == (1, 1, 5)
-    assert class_weights([1, 2, 3], Y, task) == (1, 2, 3)
-    assert class_weights(None, Y, task) is None
+    np.testing.assert_allclose(task.class_weights("balanced", Y), expected, rtol=np.finfo(float).eps * 4)
+    assert task.class_weights({2: 5}, Y) == (1, 1, 5)
+    assert task.class_weights([1, 2, 3], Y) == (1, 2, 3)
+    assert task.class_weights(None, Y) is None
 
 
 def parts_of(labels, **settings):
     source = sources.read((np.zeros((len(labels), 1)), labels))
-    return split.split(source, infer.task(source), **settings)
+    return split.split(source, tasks.pose(source), **settings)
 
 
 def test_stratified_parts_hold_every_class_by_its_share():
@@ -294,20 +295,20 @@ def test_sorted_labels_give_mixed_parts():
 
 def test_own_parts():
     source, own = sources.read((X, Y)), sources.read((X[:9], Y[:9]))
-    task = infer.task(source)
+    task = tasks.pose(source)
     parts = split.split(source, task, val=0.25, test=own)
     assert (len(parts.train), len(parts.val), len(parts.test)) == (60, 20, 9)
     parts = split.split(source, task, val=own, test=0)
     assert (len(parts.train), len(parts.val), len(parts.test)) == (80, 9, 0)
     loader = sources.read(DataLoader(TensorDataset(torch.tensor(X), torch.tensor(Y)), batch_size=16))
-    assert len(split.split(loader, infer.task(loader), val=own, test=0).train) == N
+    assert len(split.split(loader, tasks.pose(loader), val=own, test=0).train) == N
     with pytest.raises(ValueError, match="cannot be split"):
-        split.split(loader, infer.task(loader))
+        split.split(loader, tasks.pose(loader))
 
 
 def test_a_validation_of_few_rows_is_told():
     source = sources.read((X, Y))
-    task = infer.task(source)
+    task = tasks.pose(source)
     assert "; the validation has 4 rows, by which" in split.split(source, task, val=0.05).why
     own = sources.read((X[:1], Y[:1]))
     assert "; the validation has 1 row, by which" in split.split(source, task, val=own).why

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
-from steepest.data import bundled, infer, sources
+from steepest import tasks
+from steepest.data import bundled, sources
+from steepest.data.view import Asked, Rows, Stream
 
 N = 40
 A = np.linspace(-1, 1, N)
@@ -133,32 +135,33 @@ def test_columns_by_role():
 
 
 @pytest.mark.parametrize(
-    ("data", "kind"),
+    ("data", "view"),
     [
-        ((X, Y), "arrays"),
-        ((X.tolist(), Y.tolist()), "arrays"),
-        ((torch.tensor(X), torch.tensor(Y)), "arrays"),
-        ((X, Y, np.ones(N)), "arrays"),
-        ((A, Y), "arrays"),
-        (({"a": A, "b": X}, Y), "arrays"),
-        (((A, X), Y), "arrays"),
-        ((pl.DataFrame(X), Y), "table"),
-        (TensorDataset(torch.tensor(X), torch.tensor(Y)), "arrays"),
-        (Subset(TensorDataset(torch.tensor(X), torch.tensor(Y)), range(N)), "arrays"),
-        (Pairs(), "dataset"),
-        (DataLoader(Pairs(), batch_size=8), "stream"),
-        ((np.zeros((N, 3, 8, 8)), Y), "images"),
-        ((np.zeros((N, 8, 8, 3)), Y), "images"),
-        ((np.zeros((N, 8, 8), np.uint8), Y), "images"),
-        ((np.zeros((N, 8, 8)), Y), "arrays"),
+        ((X, Y), Rows),
+        ((X.tolist(), Y.tolist()), Rows),
+        ((torch.tensor(X), torch.tensor(Y)), Rows),
+        ((X, Y, np.ones(N)), Rows),
+        ((A, Y), Rows),
+        (({"a": A, "b": X}, Y), Rows),
+        (((A, X), Y), Rows),
+        ((pl.DataFrame(X), Y), Rows),
+        (TensorDataset(torch.tensor(X), torch.tensor(Y)), Rows),
+        (Subset(TensorDataset(torch.tensor(X), torch.tensor(Y)), range(N)), Rows),
+        (Pairs(), Asked),
+        (DataLoader(Pairs(), batch_size=8), Stream),
+        ((np.zeros((N, 3, 8, 8)), Y), Rows),
+        ((np.zeros((N, 8, 8, 3)), Y), Rows),
+        ((np.zeros((N, 8, 8), np.uint8), Y), Rows),
+        ((np.zeros((N, 8, 8)), Y), Rows),
     ],
 )
-def test_forms_of_data(data, kind):
+def test_forms_of_data(data, view):
     source = sources.read(data)
-    assert source.kind == kind
+    assert isinstance(source.view, view)
+    assert source.labelled == (getattr(source.inputs, "ndim", 0) == 4)
     assert source.examples == N
     np.testing.assert_array_equal(source.target, Y)
-    assert infer.task(source).kind == "binary"
+    assert tasks.pose(source).kind == "binary"
 
 
 def test_weights_and_groups_beside_a_frame_lose_the_same_rows():
@@ -194,7 +197,7 @@ def test_inputs_alone(tmp_path):
 def test_bundled_data(name):
     source = sources.read(name)
     assert source.targets == (bundled.TARGETS[name],)
-    assert infer.task(source).kind == {"diabetes": "regression", "breast_cancer": "binary"}.get(
+    assert tasks.pose(source).kind == {"diabetes": "regression", "breast_cancer": "binary"}.get(
         name, "classification"
     )
 
@@ -229,15 +232,15 @@ def test_a_fingerprint_sees_every_value_and_name():
     ],
 )
 def test_the_task_follows_from_the_target(target, kind, classes):
-    task = infer.task(sources.read((X, target)))
+    task = tasks.pose(sources.read((X, target)))
     assert (task.kind, task.classes) == (kind, classes)
-    assert task.outputs == (len(classes) if classes else np.ndim(target))
+    assert task.shape(task.layouts[0]) == (len(classes) if classes else np.ndim(target),)
     assert all(line.endswith(".") for line in task.sentences())
 
 
 def test_the_task_can_be_asked_for():
-    assert infer.task(sources.read((X, Y)), "regression").outputs == 1
-    assert infer.task(sources.read((X, list(range(20)) * 2)), "classification").outputs == 20
+    assert tasks.pose(sources.read((X, Y)), "regression").shape("numbers") == (1,)
+    assert tasks.pose(sources.read((X, list(range(20)) * 2)), "classification").shape("classes") == (20,)
 
 
 def test_labels_of_a_dataset_count_from_0_to_the_largest():
@@ -245,4 +248,4 @@ def test_labels_of_a_dataset_count_from_0_to_the_largest():
         def __getitem__(self, index):
             return torch.zeros(3), 2 * int(Y[index])
 
-    assert infer.task(sources.read(Gap())).classes == ("0", "1", "2")
+    assert tasks.pose(sources.read(Gap())).classes == ("0", "1", "2")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.posed import posed
 from torch import nn
 
 from steepest.optim.errors import UserError
@@ -19,7 +20,7 @@ def sample(name: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def made(name: str, **options: object) -> loss.Loss:
-    return loss.build(name, KINDS.get(name, "regression"), **options)
+    return loss.build(name, posed(KINDS.get(name, "regression"), 3), **options)
 
 
 @pytest.mark.parametrize("name", loss.LOSSES)
@@ -75,23 +76,23 @@ def test_a_fitting_batch_passes_the_check(name):
 
 
 def test_auto_goes_by_the_task():
-    assert loss.build("auto", "classification").name == "cross_entropy"
-    assert loss.build("auto", "binary").name == "cross_entropy"
-    assert loss.build("auto", "regression").name == "mean_squared_error"
+    assert loss.build("auto", posed("classification", 3)).name == "cross_entropy"
+    assert loss.build("auto", posed("binary", 3)).name == "cross_entropy"
+    assert loss.build("auto", posed("regression", 3)).name == "mean_squared_error"
 
 
 def test_only_the_loss_of_flags_takes_one_output_for_two_classes():
-    assert loss.build("binary", "binary").outputs(2) == 1
-    assert loss.build("auto", "binary").outputs(2) == 2
-    assert loss.build("auto", "regression").outputs(4) == 4
+    for name, kind, wanted in [("binary", "binary", 1), ("auto", "binary", 2), ("auto", "regression", 4)]:
+        target = posed(kind, 4)
+        assert target.shape(loss.build(name, target).target) == (wanted,)
 
 
 def test_several_targets_and_positions_are_averaged():
-    numbers = loss.build("mse", "regression")
+    numbers = loss.build("mse", posed("regression", 3))
     error = torch.tensor([[1.0, 3.0], [0.0, 0.0]])
     assert numbers(error, torch.zeros(2, 2)) == 2.5
     assert numbers(error, torch.zeros(2, 2), torch.tensor([2.0, 1.0])) == 5
-    words = loss.build("auto", "classification")
+    words = loss.build("auto", posed("classification", 3))
     logits = torch.randn(2, 5, 7)
     loss.check(logits, torch.zeros(2, 7, dtype=torch.long), words)
 
@@ -100,7 +101,7 @@ def test_a_function_of_the_users_is_a_loss():
     def mine(outputs, target):
         return (outputs - target).abs() ** 3
 
-    own = loss.build(mine, "regression")
+    own = loss.build(mine, posed("regression", 3))
     assert own.name == "mine"
     assert own(torch.tensor([2.0, 0.0]), torch.zeros(2)) == 4
     assert own(torch.tensor([2.0, 0.0]), torch.zeros(2), torch.tensor([0.5, 1.0])) == 2
@@ -108,14 +109,14 @@ def test_a_function_of_the_users_is_a_loss():
 
 
 def test_a_loss_of_one_number_cannot_be_weighted():
-    own = loss.build(nn.CrossEntropyLoss(), "classification")
+    own = loss.build(nn.CrossEntropyLoss(), posed("classification", 3))
     assert own(LOGITS, LABELS).ndim == 0
     with pytest.raises(UserError, match="one number an example"):
         own(LOGITS, LABELS, torch.ones(12))
 
 
 def test_a_loss_comes_from_an_import_path():
-    own = loss.build("torch.nn.functional:mse_loss", "regression")
+    own = loss.build("torch.nn.functional:mse_loss", posed("regression", 3))
     assert own(torch.ones(3), torch.zeros(3)) == 1
 
 
@@ -136,7 +137,7 @@ def test_a_loss_comes_from_an_import_path():
 )
 def test_a_wrong_wish_gets_a_sentence(arguments, options, says):
     with pytest.raises(UserError, match=says):
-        loss.build(*arguments, **options)
+        loss.build(arguments[0], posed(arguments[1], 3), **options)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_as_many_class_weights_as_classes():
 @pytest.mark.parametrize("own", [lambda outputs, target: 3.0, lambda outputs, target: outputs @ target])
 def test_a_loss_of_the_users_that_fails_gets_a_sentence(own):
     with pytest.raises(UserError, match=r"must return a floating tensor|does not fit"):
-        loss.check(LOGITS, LABELS, loss.build(own, "classification"))
+        loss.check(LOGITS, LABELS, loss.build(own, posed("classification", 3)))
 
 
 def test_a_penalty_needs_weights_and_sound_factors():

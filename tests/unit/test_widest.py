@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.posed import posed
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -68,7 +69,7 @@ def test_metrics(narrow, monkeypatch, kind, target, weight):
         made.update(G, target, weight, (G**2).mean())
         return made.compute()
 
-    made = metrics.build(kind, 6, scale=2.0)
+    made = metrics.build(posed(kind, 6, 2.0))
     with narrow:
         found = measured()
     monkeypatch.setattr(widest, "NARROW", set())

@@ -9,6 +9,7 @@ import torch
 
 from steepest.data.source import Source, fingerprint
 from steepest.data.tree import Tree, apply, leaves
+from steepest.data.view import Rows
 from steepest.optim.errors import UserError
 
 LABELS = ("y", "target", "targets", "label", "labels")
@@ -24,13 +25,13 @@ def source(
     weight = None if weight is None else numbers(weight, "sample_weight").astype(np.float64)
     _one_length(tree, answers, weight)
     return Source(
-        kind="images" if is_pictures(tree) else "arrays",
+        view=Rows(len(answers)),
         name=name,
         inputs=tree,
         target=answers,
         targets=target_names(answers, named),
         weight=weight,
-        examples=len(answers),
+        labelled=is_pictures(tree),
         fingerprint=fingerprint(tree, answers, weight),
     )
 
@@ -73,12 +74,15 @@ def inputs_of(inputs: Any) -> Tree:
 
 
 def answers_of(target: Any, name: str) -> np.ndarray:
-    """A target as (n,), or (n, targets) where there are several."""
+    """A target as (n,), (n, targets), or whole numbers at positions: (n, t), (n, h, w)."""
     array = numpy(target)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    if array.ndim not in (1, 2):
-        raise UserError(f"{name} must have shape (n,) or (n, targets), got {array.shape}.")
+    if array.ndim not in (1, 2) and (array.ndim == 0 or array.dtype.kind not in "iub"):
+        raise UserError(
+            f"{name} must have shape (n,) or (n, targets), or hold whole numbers at positions, (n, height, "
+            f"width); got {array.dtype} of shape {array.shape}."
+        )
     if array.dtype.kind in "cV" or (array.dtype == object and any(np.ndim(entry) for entry in array.flat)):
         raise UserError(
             f"{name} must hold one number or label an entry, got {array.dtype}: {array.flat[0]!r}."

@@ -13,7 +13,7 @@ from steepest.data.batches import batches
 from steepest.data.examples import Seeded
 from steepest.data.rng import preserved
 from steepest.data.source import Source, fingerprint
-from steepest.data.tree import Tree, apply
+from steepest.data.view import Asked, Stream
 from steepest.optim.errors import UserError
 
 
@@ -23,12 +23,11 @@ def dataset(data: Any) -> Source:
         raise UserError(f"The Dataset {type(data).__name__} has length 0: there are no examples.")
     target = answers_of(_targets(data), "target")
     return Source(
-        kind="dataset",
+        view=Asked(data),
         name=type(data).__name__,
         inputs=data,
         target=target,
         targets=target_names(target),
-        examples=len(data),
         fingerprint=fingerprint(type(data).__qualname__, target),
     )
 
@@ -48,24 +47,13 @@ def stream(data: Any) -> Source:
         raise UserError("The stream holds no batch: it ended at once.")
     target = answers_of(np.concatenate(seen), "target")
     return Source(
-        kind="stream",
+        view=Stream(data, len(target) if made.per_epoch else None),
         name=type(data).__name__,
         inputs=data,
         target=target,
         targets=target_names(target),
-        examples=len(target) if made.per_epoch else None,
         fingerprint=fingerprint(type(data).__qualname__, made.per_epoch, target),
     )
-
-
-def example_shape(source: Source) -> Tree:
-    """Shape of one input of a user's Dataset or stream, as it hands them out."""
-    with preserved():
-        if source.kind == "dataset":
-            inputs = Seeded(source.inputs, 0)[0, 0][0]
-            return apply(lambda leaf: tuple(np.shape(leaf)), inputs)
-        inputs = next(batches(source.inputs).once())[0][0]
-        return apply(lambda leaf: tuple(leaf.shape[1:]), inputs)
 
 
 def _targets(data: Any) -> np.ndarray:

@@ -4,42 +4,49 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from steepest.data.tree import leaves
+from steepest.data.view import View
 
 
 @dataclass(frozen=True)
 class Source:
     """Data with their roles.
 
-    kind         "table": inputs is a polars frame; "arrays": a NumPy array or a tree of them; "images": an
-                 array (n, channels, height, width); "dataset", "stream": the user's object, left as it is
+    view         how examples are reached
+    inputs       a polars frame, a NumPy array or a tree of them; the user's Dataset or stream as it is
     target       (n,) or (n, targets): numbers or text, as read; None for data to predict
     weight       (n,) float64, or None
     groups       (n,) the column that decides the split (a group or a time), or None
     fingerprint  SHA-256 of the content
+    labelled     whether whole numbers as targets are labels however many there are, as those of pictures are
     notes        sentences on what reading has left out
     """
 
-    kind: Literal["table", "arrays", "images", "dataset", "stream"]
+    view: View
     name: str
     inputs: Any
     target: np.ndarray | None
     targets: tuple[str, ...] = ("target",)
     weight: np.ndarray | None = None
     groups: np.ndarray | None = None
-    examples: int | None = None
+    labelled: bool = False
     fingerprint: str = ""
     notes: tuple[str, ...] = ()
 
     @property
+    def examples(self) -> int | None:
+        """How many there are, or None where a stream does not say."""
+        return self.view.examples
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Names of the input columns of a table; () of anything else."""
-        return tuple(self.inputs.columns) if self.kind == "table" else ()
+        return tuple(self.inputs.columns) if isinstance(self.inputs, pl.DataFrame) else ()
 
 
 def fingerprint(*parts: Any) -> str:

@@ -122,9 +122,10 @@ def _dataset(data: Any) -> Source:
 
 def _with_arrays(source: Source, sample_weight: Any = None, split_by: Any = None) -> Source:
     """The source with weights and groups that were given as arrays, one entry an example."""
-    if sample_weight is not None and source.kind in ("dataset", "stream"):
+    if sample_weight is not None and not source.view.held:
         raise UserError(
-            f"sample_weight cannot be joined to a {source.kind}. Let it hand out (input, target, weight)."
+            f"sample_weight cannot be joined to a {source.view.word}. Let it hand out (input, target, "
+            "weight)."
         )
     given = {"weight": sample_weight, "groups": split_by}
     given = {field: array for field, array in given.items() if array is not None}

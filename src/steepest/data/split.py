@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
-from steepest.data.infer import Task
 from steepest.data.order import generator
 from steepest.data.source import Source
 from steepest.optim.errors import UserError
@@ -17,6 +16,14 @@ FEW = 10
 """Rows of a validation part below which one row more or less decides what counts as better."""
 
 How = Literal["auto", "random", "stratified", "group", "time"]
+
+
+class Stratified(Protocol):
+    """What is to be learnt, as far as a split must know: its noun, and labels to share out evenly, if any."""
+
+    noun: ClassVar[str]
+
+    def strata(self, column: np.ndarray) -> np.ndarray | None: ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Split:
 
 def split(
     source: Source,
-    task: Task,
+    target: Stratified,
     val: float | Source = 0.15,
     test: float | Source = 0.15,
     how: How = "auto",
@@ -47,37 +54,36 @@ def split(
     group       rows with one value of split_by stay together, groups by chance
     time        the latest by split_by are the test, those before them the validation; ties stay together
     """
-    chosen = _how(source, task, how)
+    strata = None if source.target is None else target.strata(source.target)
+    chosen = _how(source, how, strata is not None, target.noun)
     shares = [0.0 if isinstance(part, Source) else _share(part) for part in (val, test)]
     if sum(shares) >= 1:
         raise UserError(
             f"val={shares[0]:g} and test={shares[1]:g} leave nothing to train on: they must add up to < 1."
         )
-    if source.kind == "stream":
+    if source.view.own_order:
         parts = _of_stream(source, shares)
     else:
-        parts = _cut(*_order(source, chosen, seed), shares)
+        parts = _cut(*_order(source, strata, chosen, seed), shares)
         _check_sizes(parts, shares, chosen)
     own = [np.arange(part.examples or 0) if isinstance(part, Source) else None for part in (val, test)]
     made = [given if given is not None else part for given, part in zip([None, *own], parts, strict=True)]
     return Split(*made, how=chosen, why=_why(source, chosen, seed) + _few(len(made[1])))
 
 
-def _how(source: Source, task: Task, how: str) -> str:
+def _how(source: Source, how: str, strata: bool, noun: str) -> str:
     known = ("auto", "random", "stratified", "group", "time")
     if how not in known:
         raise UserError(f"split must be one of {', '.join(known)}; got {how!r}.")
     if how in ("group", "time") and source.groups is None:
         raise UserError(f"split={how!r} needs split_by=, the column that holds the {how}.")
-    one_class = task.classes is not None and source.target is not None and source.target.ndim == 1
-    if how == "stratified" and not one_class:
-        got = "a number" if task.classes is None else "several labels an example"
-        raise UserError(f"split='stratified' needs classes, and the target is {got}. Use split='random'.")
+    if how == "stratified" and not strata:
+        raise UserError(f"split='stratified' needs classes, and the target is {noun}. Use split='random'.")
     if how != "auto":
         return how
     if source.groups is not None:
         return "time" if source.groups.dtype.kind == "M" else "group"
-    return "stratified" if one_class else "random"
+    return "stratified" if strata else "random"
 
 
 def _share(part: float) -> float:
@@ -86,7 +92,7 @@ def _share(part: float) -> float:
     raise UserError(f"A part must be a share from 0 up to 1 or data of its own, got {part!r}.")
 
 
-def _order(source: Source, how: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _order(source: Source, strata: np.ndarray | None, how: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(rows, ends): rows in the order in which the parts are cut off, training first, and the places where a
     cut may fall."""
     chance = generator(seed, "split")
@@ -97,8 +103,8 @@ def _order(source: Source, how: str, seed: int) -> tuple[np.ndarray, np.ndarray]
         place = (chance.permutation(number) if how == "group" else np.arange(number))[block]
         rows = np.argsort(place, kind="stable")
         return rows, np.append(np.flatnonzero(np.diff(place[rows])) + 1, len(rows))
-    if how == "stratified":
-        rows = rows[np.argsort(_spread(source.target[rows]), kind="stable")]  # type: ignore[index]
+    if how == "stratified" and strata is not None:
+        rows = rows[np.argsort(_spread(strata[rows]), kind="stable")]
     return rows, np.arange(1, len(rows) + 1)
 
 
@@ -145,7 +151,7 @@ def _why(source: Source, how: str, seed: int) -> str:
         "group": lambda: f"by whole groups of split_by, groups by chance (seed {seed})",
         "time": lambda: "by time: the latest rows are the test, those before them the validation",
     }
-    return "in its own order" if source.kind == "stream" else words[how]()
+    return "in its own order" if source.view.own_order else words[how]()
 
 
 def _few(rows: int) -> str:

@@ -12,6 +12,7 @@ import polars as pl
 
 from steepest.data.arrays import numpy
 from steepest.data.source import Source, fingerprint
+from steepest.data.view import Rows
 from steepest.optim.errors import UserError, did_you_mean
 
 WIDE = (pl.Decimal, pl.Int128, pl.UInt128)
@@ -107,14 +108,13 @@ def source(frame: pl.DataFrame, roles: Roles, name: str) -> Source:
     weight = None if roles.sample_weight is None else _weight(labelled[roles.sample_weight])
     groups = None if roles.split_by is None else _given(labelled[roles.split_by])
     return Source(
-        kind="table",
+        view=Rows(len(labelled)),
         name=name,
         inputs=inputs,
         target=target[:, 0] if len(roles.target) == 1 else target,
         targets=roles.target,
         weight=weight,
         groups=groups,
-        examples=len(labelled),
         fingerprint=fingerprint(inputs, target, weight, groups),
         notes=(f"{lost} of {len(frame)} rows have no target and are left out.",) if lost else (),
     )

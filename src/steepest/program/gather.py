@@ -10,15 +10,15 @@ from typing import Any
 from torch import nn
 
 from steepest import evidence
-from steepest.data.infer import label
-from steepest.data.preprocessing import Preprocessing
 from steepest.files import Folder
 from steepest.optim.batch import FIRST, Full, named
 from steepest.optim.errors import UserError
 from steepest.program.facts import Facts
 from steepest.recipe import Recipe
+from steepest.tasks.classification import label
 from steepest.train import budget
 from steepest.train.given import MARK
+from steepest.train.preprocessing import Preprocessing
 
 
 def facts(folder: Folder, chosen: Mapping[str, Any], model: nn.Module | None) -> Facts:
@@ -31,8 +31,8 @@ def facts(folder: Folder, chosen: Mapping[str, Any], model: nn.Module | None) ->
     steps = _steps(folder, recipe, per_epoch)
     begin = chosen.get("begin")
     course = {} if begin is None else {"warmup": chosen["warmup"], "begin": begin, "total": steps}
-    answers = fitted.answers
-    outputs = 1 if recipe.loss == "binary" else len(answers.classes or answers.targets)
+    answers = fitted.target
+    outputs = answers.shape("flags" if recipe.loss == "binary" else "classes")[0]
     return Facts(
         name=folder.path.name,
         place=str(folder.path),

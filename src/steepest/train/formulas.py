@@ -20,8 +20,9 @@ def focal(outputs: Tensor, target: Tensor, smoothing: float, gamma: float) -> Te
     # 1 - p as -expm1(log p), kept off 0: the power's slope is infinite there for γ < 1.
     rest = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
     terms = rest**gamma * -log_p
-    hit = terms.gather(1, target.unsqueeze(1)).squeeze(1)
-    return (1 - smoothing) * hit + smoothing * terms.mean(1) if smoothing else hit
+    hit = terms.gather(1, target.clamp_min(0).unsqueeze(1)).squeeze(1)
+    losses = (1 - smoothing) * hit + smoothing * terms.mean(1) if smoothing else hit
+    return torch.where(target < 0, 0.0, losses)  # positions that do not count
 
 
 def binary(outputs: Tensor, target: Tensor, smoothing: float) -> Tensor:

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from steepest.data.batches import Batches, batches, count
-from steepest.data.infer import Task
 from steepest.data.rng import preserved
 from steepest.data.tree import Tree, moved
 from steepest.evidence import Evidence
 from steepest.models.probe import apply
 from steepest.optim.errors import UserError, did_you_mean
 from steepest.recipe import Recipe
+from steepest.tasks.target import one_tensor
 from steepest.train import loss, machine, memory, metrics, network, settled
 from steepest.train.given import Given
 from steepest.train.growth import policy_of, said
@@ -83,8 +83,7 @@ class Job:
 
     def metrics(self) -> Metrics:
         """Fresh measures of this task."""
-        task, answers = self.prepared.task, self.prepared.preprocessing.answers
-        return metrics.build(task.kind, task.outputs, self.given.metrics, scale=answers.scale or 1.0)
+        return metrics.build(self.prepared.target, self.given.metrics)
 
     def inputs(self, batch: Any) -> Any:
         """The inputs of a batch, where the network is."""
@@ -123,7 +122,7 @@ def build(recipe: Recipe, given: Given) -> Job:
     prepared = prepare(recipe, given)
     chosen = loss.build(
         given.of(recipe, "loss"),
-        prepared.task.kind,
+        prepared.target,
         label_smoothing=recipe.label_smoothing,
         focal_gamma=recipe.focal_gamma,
         huber_delta=recipe.huber_delta,
@@ -193,46 +192,22 @@ def _check_fit(job: Job, batch: Any) -> None:
             f"The loss {job.loss.name!r} does not depend on the weights of the network, so nothing can be "
             "descended. Is a detach() or no_grad() in the way?"
         )
-    _check_classes(outputs, job)
+    if job.loss.target != "any" and isinstance(outputs, torch.Tensor):
+        job.prepared.target.check_outputs(outputs, job.loss.target)
     _check_measured(job, outputs, target)
-
-
-def _check_classes(outputs: Any, job: Job) -> None:
-    """Too few outputs show in the loss of the batch that holds the last class, which may be any."""
-    classes = job.prepared.task.classes
-    of_classes = job.loss.target == "classes" and isinstance(outputs, torch.Tensor) and outputs.ndim > 1
-    if of_classes and classes is not None and outputs.shape[1] < len(classes):
-        raise UserError(
-            f"The network gives {outputs.shape[1]} outputs and there are {len(classes)} classes: "
-            f"{', '.join(map(str, classes[:12]))}{', …' if len(classes) > 12 else ''}. Give it one output a "
-            "class; or look for a label that is none."
-        )
 
 
 def _check_measured(job: Job, outputs: Any, target: Any) -> None:
     """Metrics must be measurable on such outputs, and the monitored one be among them."""
     measures, parts = job.metrics(), job.prepared
     if parts.val is not None or parts.test is not None:
-        _check_outputs(outputs, parts.task)
+        parts.target.check_outputs(one_tensor(outputs), job.loss.target)
         measures.update(outputs, target)
     measured = [name if "/" in name else f"val/{name}" for name in measures.names]
     known = ["train/loss", *(measured if parts.val is not None else ())]
     if job.recipe.monitor not in known:
         nearest = did_you_mean(job.recipe.monitor, known)
         raise UserError(f"monitor is {job.recipe.monitor!r}, which is not measured.{nearest}")
-
-
-def _check_outputs(outputs: Any, task: Task) -> None:
-    if not isinstance(outputs, torch.Tensor):
-        raise UserError(
-            f"Metrics are measured on one tensor; the network gives a {type(outputs).__name__}. Let it give "
-            "one tensor, or leave out val and test (0), which need metrics."
-        )
-    if task.classes is not None and outputs.ndim > 1 and outputs.shape[1] > task.outputs:
-        raise UserError(
-            f"The network gives {outputs.shape[1]} outputs and there are {task.outputs} classes. Give it one "
-            "output a class."
-        )
 
 
 def _on(device: torch.device, part: Any) -> Any:

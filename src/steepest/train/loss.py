@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from steepest.models.import_path import imported
 from steepest.optim.errors import UserError, did_you_mean
 from steepest.optim.groups import no_decay
+from steepest.tasks import Target
+from steepest.tasks.positions import IGNORED
 from steepest.train import formulas
 
-Target = Literal["classes", "flags", "numbers", "any"]
+Layout = Literal["classes", "flags", "numbers", "any"]
 """classes: whole numbers 0 … K-1 · flags: 0 or 1 · numbers: real values · any: as the function wants it."""
 
 EachLoss = Callable[[Tensor, Tensor], Tensor]
@@ -31,47 +33,61 @@ class Loss:
     each          (outputs, target) → ℓ, shaped like the target; a function of the user's may give one number
     target        what it takes as a target
     class_weight  cᵢ by class, or None
+    terms         encoded target → how many terms each example brings, where that is not one or as many each
     """
 
     name: str
     each: EachLoss
-    target: Target
+    target: Layout
     class_weight: Tensor | None = None
+    terms: Callable[[Tensor], Tensor | None] = lambda _: None
 
     def __call__(self, outputs: Any, target: Any, weight: Tensor | None = None) -> Tensor:
-        return self._weighted(outputs, target, weight).mean()
+        losses = self._weighted(outputs, target, weight)
+        counted = self.terms(target) if weight is None and losses.ndim else None
+        return losses.mean() if counted is None else losses.sum() / counted.sum().clamp_min(1)
 
     def by_example(self, outputs: Any, target: Any, weight: Tensor | None = None) -> Tensor:
         """(n,) addends of that mean, one an example; (1,) the mean where a function gives one number."""
         losses = self._weighted(outputs, target, weight)
-        return _by_example(losses, self.name) if losses.ndim else losses.reshape(1)
+        return self._by_example(losses, target) if losses.ndim else losses.reshape(1)
 
     def _weighted(self, outputs: Any, target: Any, weight: Tensor | None) -> Tensor:
         losses = self.each(_as_target(outputs, target) if self.target == "any" else outputs, target)
         if self.class_weight is not None:
-            losses = losses * self.class_weight.to(losses)[target.long()].reshape(losses.shape)
+            number = target.long().clamp_min(0)  # below 0 lie positions that do not count: their loss is 0
+            losses = losses * self.class_weight.to(losses)[number].reshape(losses.shape)
         if weight is not None:
-            losses = _by_example(losses, self.name) * weight.to(losses)
+            losses = self._by_example(losses, target) * weight.to(losses)
         return losses
 
-    def outputs(self, outputs: int) -> int:
-        """Numbers that a model must give an example: 1 where two classes are told apart by one logit."""
-        return 1 if self.target == "flags" else outputs
+    def _by_example(self, losses: Tensor, target: Any) -> Tensor:
+        if losses.ndim == 0:
+            raise UserError(
+                f"The loss {self.name!r} returns one number for the batch, so examples cannot be weighted. "
+                "Return one number an example, or leave out sample_weight and positions that do not count."
+            )
+        if losses.ndim == 1:
+            return losses
+        counted = self.terms(target)
+        return (
+            losses.flatten(1).mean(1) if counted is None else losses.flatten(1).sum(1) / counted.clamp_min(1)
+        )
 
 
 def build(
     name: str | Callable[..., Tensor],
-    task_kind: str,
+    target: Target,
     *,
     label_smoothing: float = 0.0,
     focal_gamma: float = 2.0,
     huber_delta: float = 1.0,
     class_weight: Sequence[float] | Tensor | None = None,
 ) -> Loss:
-    """The loss of that name, import path or function for a task ("classification", "binary", "regression").
+    """The loss of that name, import path or function for a target.
 
     A function of the user's takes (outputs, target) and returns one number, or one an example so that it can
-    be weighted. "auto" is cross_entropy for classes and mean_squared_error for numbers.
+    be weighted. "auto" is the one that suits the task.
     label_smoothing: share of the target spread over all classes, [0, 1).   focal_gamma: power, ≥ 0.
     huber_delta: error at which the square becomes a line, in units of the target, > 0."""
     _check_options(label_smoothing, focal_gamma, huber_delta)
@@ -81,10 +97,10 @@ def build(
         "focal": {"smoothing": label_smoothing, "gamma": focal_gamma},
         "huber": {"delta": huber_delta},
     }
-    function, target, known = _named(name, task_kind)
-    _check_fit(known, target, task_kind, label_smoothing, class_weight)
+    function, layout, known = _named(name, target)
+    _check_fit(known, layout, target, label_smoothing, class_weight)
     weights = None if class_weight is None else _class_weight(class_weight)
-    return Loss(known, partial(function, **options.get(known, {})), target, weights)
+    return Loss(known, partial(function, **options.get(known, {})), layout, weights, target.terms)
 
 
 def check(outputs: Any, target: Any, loss: Loss) -> Tensor:
@@ -103,6 +119,10 @@ def check(outputs: Any, target: Any, loss: Loss) -> Tensor:
 
 def check_labels(target: Tensor, classes: int) -> None:
     """Raise a UserError when a label is not one of 0 … classes - 1."""
+    if target.ndim > 1:  # at every position, some of which may not count
+        target = target[target != IGNORED]
+    if not len(target):
+        return
     low, high = int(target.min()), int(target.max())
     if low < 0 or high >= classes:
         wrong = low if low < 0 else high
@@ -130,7 +150,7 @@ def penalty(model: nn.Module, l1: float = 0.0, l2: float = 0.0) -> Callable[[], 
     return of_weights
 
 
-LOSSES: dict[str, tuple[Callable[..., Tensor], Target]] = {
+LOSSES: dict[str, tuple[Callable[..., Tensor], Layout]] = {
     "cross_entropy": (formulas.cross_entropy, "classes"),
     "focal": (formulas.focal, "classes"),
     "binary": (formulas.binary, "flags"),
@@ -148,47 +168,38 @@ def _as_target(outputs: Any, target: Any) -> Any:
     return outputs.squeeze(1) if tensors and outputs.shape == (*target.shape, 1) else outputs
 
 
-def _by_example(losses: Tensor, name: str) -> Tensor:
-    if losses.ndim == 0:
-        raise UserError(
-            f"The loss {name!r} returns one number for the batch, so examples cannot be weighted. "
-            f"Return one number an example, or leave out sample_weight."
-        )
-    return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
-
-
-def _named(name: str | Callable[..., Tensor], task_kind: str) -> tuple[Callable[..., Tensor], Target, str]:
+def _named(name: str | Callable[..., Tensor], target: Target) -> tuple[Callable[..., Tensor], Layout, str]:
     if callable(name):
         return name, "any", getattr(name, "__name__", type(name).__name__)
     if name == "auto":
-        name = "mean_squared_error" if task_kind == "regression" else "cross_entropy"
+        name = target.loss
     name = ALIASES.get(name, name)
     if ":" in name:
         function: Callable[..., Tensor] = imported(name)
         if not callable(function):
             raise UserError(f"{name} must be a function of (outputs, target), got {type(function).__name__}.")
         return function, "any", name
-    if name not in LOSSES:
-        raise UserError(f"There is no loss named {name!r}.{did_you_mean(name, ['auto', *LOSSES, *ALIASES])}")
-    return *LOSSES[name], name
+    known = {**LOSSES, **target.losses}
+    if name not in known:
+        raise UserError(f"There is no loss named {name!r}.{did_you_mean(name, ['auto', *known, *ALIASES])}")
+    return *known[name], name
 
 
-def _check_fit(name: str, target: Target, task_kind: str, smoothing: float, class_weight: object) -> None:
-    if target in ("classes", "flags") and task_kind == "regression":
+TAKES = {"classes": "classes", "flags": "two classes, or labels of 0 and 1", "numbers": "numbers"}
+"""What a loss of each layout is for."""
+
+
+def _check_fit(name: str, layout: Layout, target: Target, smoothing: float, class_weight: object) -> None:
+    if layout not in (*target.layouts, "any"):
         raise UserError(
-            f"The loss {name!r} is for classes; the target here is a number. Use 'huber' or 'mse'."
+            f"The loss {name!r} is for {TAKES[layout]}; the target here is {target.noun}, of the task "
+            f"{target.kind!r}. Use {target.loss!r}."
         )
-    if target == "numbers" and task_kind != "regression":
-        raise UserError(f"The loss {name!r} is for numbers; the target here is a class. Use 'cross_entropy'.")
-    if target == "flags" and task_kind != "binary":
-        raise UserError(
-            "The loss 'binary' tells two classes apart; there are more here. Use 'cross_entropy'."
-        )
-    if target in ("numbers", "any") and smoothing:
+    if layout in ("numbers", "any") and smoothing:
         raise UserError(
             f"label_smoothing has no effect on the loss {name!r}, got {smoothing!r}. Leave it at 0."
         )
-    if target in ("numbers", "any") and class_weight is not None:
+    if layout in ("numbers", "any") and class_weight is not None:
         raise UserError(
             f"class_weight has no effect on the loss {name!r}. Leave it out, or use sample_weight."
         )

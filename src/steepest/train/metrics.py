@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from steepest.optim.engines.precision.widest import widened, widest
 from steepest.optim.errors import UserError
-from steepest.train.measures import Errors, Hits
+from steepest.tasks import Target
+from steepest.tasks.target import Measures
 
 UserMetric = Callable[[Any, Any], Any]
 
@@ -21,12 +21,11 @@ class Metrics:
     by sample weights.
 
     loss        Σ n·loss / Σ w over batches of n examples: the weighted mean of the examples' losses
-    for classes accuracy; precision, recall and f1 as means over the classes that occur (macro)
-    for numbers rmse, mae (in original units), r2 (1 is perfect, 0 as good as the mean)
-    and the user's own, each called once with all outputs and targets of the part
+    what the task is measured by, and the user's own, each called once with all outputs and targets of the
+    part
     """
 
-    def __init__(self, measures: Hits | Errors, extra: Mapping[str, UserMetric]):
+    def __init__(self, measures: Measures, extra: Mapping[str, UserMetric]):
         self._measures = measures
         self._extra = dict(extra)
         self._batches: list[tuple[Tensor, Tensor]] = []
@@ -57,10 +56,6 @@ class Metrics:
         values = torch.stack(list(measured.values())).tolist()
         return dict(zip(measured, values, strict=True)) | self._own()
 
-    def confusion(self) -> np.ndarray | None:
-        """Weight of the examples by (true class, guessed class); None for numbers and above 1000 classes."""
-        return self._measures.confusion() if isinstance(self._measures, Hits) else None
-
     def reset(self) -> None:
         """Forget what was counted."""
         self._measures.reset()
@@ -74,21 +69,9 @@ class Metrics:
         return {name: _number(name, metric(outputs, target)) for name, metric in self._extra.items()}
 
 
-def build(
-    task_kind: str,
-    outputs: int,
-    extra: Mapping[str, UserMetric] | None = None,
-    *,
-    scale: float | Sequence[float] = 1.0,
-) -> Metrics:
-    """The metrics of a task ("classification", "binary", "regression"), and the user's own in `extra`.
-
-    extra: {name: function(outputs, target) → number}.
-
-    outputs: numbers the model gives an example; one logit tells two classes apart.
-    scale: units of the original target in one unit of the model's (its standard deviation, where the target
-    was standardised), one for all targets or one each."""
-    measures = Errors(scale) if task_kind == "regression" else Hits(max(outputs, 2))
+def build(target: Target, extra: Mapping[str, UserMetric] | None = None) -> Metrics:
+    """The metrics of a target, and the user's own in `extra`: {name: function(outputs, target) → number}."""
+    measures = target.metrics()
     extra = dict(extra or {})
     for name, metric in extra.items():
         if name in ("loss", *measures.names):

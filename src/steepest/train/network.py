@@ -33,8 +33,8 @@ def build(
     """The network with its weights started, and what the look into it has shown."""
     with rng.preserved():
         rng.seed_all(key(recipe.seed, "weights"))
-        shape, outputs = prepared.preprocessing.input_shape, loss.outputs(prepared.task.outputs)
-        model = make(recipe, given, shape, outputs)
+        outputs = prepared.target.shape(loss.target)
+        model = make(recipe, given, prepared.preprocessing.input_shape, outputs)
         inputs = _taken(model, prepared.train, recipe)
         for name, part in {"val": prepared.val, "test": prepared.test}.items():
             if isinstance(part, tuple):  # held in memory: a look costs nothing
@@ -44,8 +44,10 @@ def build(
         return model, _look(model, inputs)
 
 
-def make(recipe: Recipe, given: Given, shape: Any, outputs: int) -> nn.Module:
-    """The person's network, what their function (input_shape, outputs) makes, or a preset."""
+def make(recipe: Recipe, given: Given, shape: Any, wanted: tuple[int | None, ...]) -> nn.Module:
+    """The person's network, what their function (input_shape, outputs) makes, or a preset. wanted: shape of
+    the outputs for one example, of which such a function is told the first number."""
+    outputs = wanted[0] or 1
     name = given.of(recipe, "model")
     if not isinstance(name, str):
         return name if isinstance(name, nn.Module) else models.made(name, shape, outputs)
@@ -55,6 +57,11 @@ def make(recipe: Recipe, given: Given, shape: Any, outputs: int) -> nn.Module:
         raise UserError(
             f"The model {name!r} takes one array of inputs; these data have several ({shape}). "
             "Give a network of your own: model=net, called with the inputs by place or by name."
+        )
+    if len(wanted) > 1:
+        raise UserError(
+            f"The model {name!r} gives one row of outputs an example, and this task needs outputs at every "
+            "position. Give a network of your own: model=net, with classes on the second axis."
         )
     return models.build(name, shape, outputs, hidden=recipe.hidden, dropout=recipe.dropout)
 

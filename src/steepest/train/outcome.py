@@ -64,11 +64,8 @@ def _say_renewed(batches: int, folder: Folder) -> None:
 def _examples(job: Job) -> bytes:
     """examples.npz: truth and guess in the target's own words or units, pictures of the worst mistakes."""
     outputs, target = _first_answers(job)
-    preprocessing = job.prepared.preprocessing
-    guess = preprocessing.decode(outputs)
-    arrays: dict[str, Any] = {"truth": _truth(job, target), "guess": guess}
-    if preprocessing.answers.classes is not None:
-        arrays |= {"guess": guess.reshape(-1), "score": _confidence(outputs).reshape(-1)}
+    arrays: dict[str, Any] = job.prepared.target.examples(outputs, target)
+    if "score" in arrays and len(arrays["score"]) == len(outputs):
         arrays |= _pictures(job, arrays["truth"], arrays["guess"], arrays["score"])
     content = BytesIO()
     np.savez_compressed(content, **arrays)
@@ -84,21 +81,6 @@ def _first_answers(job: Job) -> tuple[torch.Tensor, torch.Tensor]:
         if counted >= KEPT:
             break
     return torch.cat(outputs)[:KEPT], torch.cat(target)[:KEPT]
-
-
-def _truth(job: Job, target: torch.Tensor) -> np.ndarray:
-    answers = job.prepared.preprocessing.answers
-    if answers.classes is None:
-        return answers.decode(target)
-    return np.array(answers.classes)[target.long().numpy().reshape(-1)]
-
-
-def _confidence(outputs: torch.Tensor) -> np.ndarray:
-    """Probability of the class that was guessed."""
-    if outputs.ndim == 1 or outputs.shape[1] == 1:
-        one = outputs.reshape(-1).sigmoid()
-        return torch.maximum(one, 1 - one).numpy()
-    return outputs.softmax(1).amax(1).numpy()
 
 
 def _pictures(job: Job, truth: np.ndarray, guess: np.ndarray, score: np.ndarray) -> dict[str, np.ndarray]:

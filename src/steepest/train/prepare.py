@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from steepest.data import gaps, infer, preprocessing, sources
-from steepest.data.infer import Task
-from steepest.data.preprocessing import Preprocessing
+from steepest import tasks
+from steepest.data import gaps, sources
 from steepest.data.source import Source
 from steepest.data.split import Split, split
-from steepest.data.weights import class_weights
 from steepest.evidence import Evidence
 from steepest.optim.errors import UserError
 from steepest.recipe import Recipe
+from steepest.tasks import Target
+from steepest.train import preprocessing
 from steepest.train.given import Given
+from steepest.train.preprocessing import Preprocessing
 
 SKIPPED = "Batches come in the loader's own order: a resumed run reads again, and skips, what it has seen."
 
@@ -31,7 +32,6 @@ class Prepared:
     """
 
     source: Source
-    task: Task
     preprocessing: Preprocessing
     train: Any
     val: Any
@@ -40,32 +40,39 @@ class Prepared:
     weights: tuple[float, ...] | None
     evidence: tuple[Evidence, ...]
 
+    @property
+    def target(self) -> Target:
+        """What is to be learnt."""
+        return self.preprocessing.target
+
     def sentences(self) -> list[str]:
         """Lines for the start page."""
-        own_order = [SKIPPED] if self.source.kind == "stream" else []
-        return [*self.source.notes, *self.task.sentences(), *self.preprocessing.sentences(), *own_order]
+        own_order = [SKIPPED] if self.source.view.own_order else []
+        return [*self.source.notes, *self.preprocessing.sentences(), *own_order]
 
 
 def prepare(recipe: Recipe, given: Given) -> Prepared:
     """Read, infer, split, and fit the preprocessing on the training part alone."""
     source = read(recipe, given, "data")
     _check_same(recipe, source)
-    task = infer.task(source, recipe.task)
+    posed = tasks.pose(source, recipe.task, recipe.task_args)
     val, test = (_own_part(recipe, given, name) for name in ("val", "test"))
-    parts = split(source, task, val, test, recipe.split, recipe.seed)
-    fitted = preprocessing.fit(source, task, parts.train, recipe.scale, recipe.impute)
+    parts = split(source, posed, val, test, recipe.split, recipe.seed)
+    fitted = preprocessing.fit(
+        source, posed, parts.train, recipe.scale, recipe.impute, scale_target=_known_loss(recipe, given)
+    )
     held = {"train": source, "val": _source_of(val, source), "test": _source_of(test, source)}
     rows = {name: getattr(parts, name) for name in held}
-    made = _of_mean_one({name: _examples(fitted, held[name], rows[name]) for name in held})
+    made = {name: _examples(fitted, held[name], rows[name]) for name in held}
+    made = _of_mean_one(made if source.weight is not None else _without_equal_weights(made))
     return Prepared(
         source=source,
-        task=task,
         preprocessing=fitted,
         **made,
         sizes={name: _size(held[name], rows[name]) for name in held if made[name] is not None},
-        weights=_class_weights(recipe, source, task, fitted, parts),
+        weights=_class_weights(recipe, source, fitted, parts),
         evidence=(
-            Evidence("task", task.kind, task.why),
+            Evidence("task", posed.kind, posed.why),
             Evidence("split", parts.how, parts.why),
             *_gaps(held, rows, recipe),
         ),
@@ -91,7 +98,7 @@ def _gaps(
     seen = {
         name: (one.inputs, rows[name])
         for name, one in held.items()
-        if one is not None and one.kind not in ("dataset", "stream") and len(rows[name])
+        if one is not None and one.view.held and len(rows[name])
     }
     if "train" not in seen:
         return ()
@@ -117,11 +124,15 @@ def _source_of(part: float | Source, whole: Source) -> Source:
 
 
 def _examples(fitted: Preprocessing, source: Source, rows: np.ndarray) -> Any:
-    return (
-        fitted.examples(source, rows)
-        if len(rows) or (source.kind == "stream" and source.examples is None)
-        else None
-    )
+    return fitted.examples(source, rows) if len(rows) or source.examples is None else None
+
+
+def _without_equal_weights(parts: dict[str, Any]) -> dict[str, Any]:
+    """Examples that all bring as many terms to the loss need no weights, which not every loss can take."""
+    weights = [part[2] for part in parts.values() if isinstance(part, tuple) and len(part) > 2]
+    if not weights or any((weight != weights[0][0]).any() for weight in weights):
+        return parts
+    return {name: part[:2] if isinstance(part, tuple) else part for name, part in parts.items()}
 
 
 def _of_mean_one(parts: dict[str, Any]) -> dict[str, Any]:
@@ -152,15 +163,21 @@ def _check_weights(name: str, part: Any) -> None:
 
 
 def _size(source: Source, rows: np.ndarray) -> int | None:
-    return None if source.kind == "stream" and source.examples is None else len(rows)
+    return None if source.examples is None else len(rows)
 
 
 def _class_weights(
-    recipe: Recipe, source: Source, task: Task, fitted: Preprocessing, parts: Split
+    recipe: Recipe, source: Source, fitted: Preprocessing, parts: Split
 ) -> tuple[float, ...] | None:
     if recipe.class_weight is None or source.target is None:
         return None
-    return class_weights(recipe.class_weight, fitted.answers.encode(source.target[parts.train]), task)
+    return fitted.target.class_weights(recipe.class_weight, fitted.target.encode(source.target[parts.train]))
+
+
+def _known_loss(recipe: Recipe, given: Given) -> bool:
+    """Whether the loss is one of the house's, which may meet numbers in another unit."""
+    loss = given.of(recipe, "loss")
+    return isinstance(loss, str) and ":" not in loss
 
 
 def _check_same(recipe: Recipe, source: Source) -> None:

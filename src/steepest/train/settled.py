@@ -39,7 +39,7 @@ def settled(recipe: Recipe, given: Given, prepared: Prepared, loss: Loss, thread
     choices: dict[str, Any] = {
         "data_fingerprint": prepared.source.fingerprint,
         "target": _target(prepared),
-        "task": "regression" if prepared.task.classes is None else "classification",
+        "task": prepared.target.task,
         "patience": PATIENCE if recipe.patience is None and recipe.schedule in LEVEL else recipe.patience,
         "monitor": monitor,
         "mode": "min" if sign(monitor, recipe.mode) > 0 else "max",
@@ -103,10 +103,10 @@ def _check_rule(rule: Rule, recipe: Recipe, prepared: Prepared) -> None:
         raise UserError(
             f"{several} and differentiates twice, which compiled networks cannot. Leave out compile."
         )
-    if by_labels(rule) and prepared.task.classes is None:
+    if by_labels(rule) and not prepared.target.draws:
         raise UserError(
-            f"The rule {name!r} draws labels from predicted classes, and the target is a number. Take "
-            "rule='sophiah' or 'adahessian', which need none."
+            f"The rule {name!r} draws labels from predicted classes, and the target is "
+            f"{prepared.target.noun}. Take rule='sophiah' or 'adahessian', which need none."
         )
 
 
@@ -181,7 +181,7 @@ def falls(recipe: Recipe) -> bool:
 
 
 def _target(prepared: Prepared) -> str | list[str] | None:
-    if prepared.source.kind != "table":
+    if not prepared.source.columns:
         return None
-    names = list(prepared.task.targets)
+    names = list(prepared.target.names)
     return names[0] if len(names) == 1 else names

@@ -156,7 +156,7 @@ def _sizes(job: Job) -> tuple[int, ...]:
     """Powers of two, of which an epoch holds several, and the size that the recipe has; none where these are
     fewer than two, or a loader brings batches of its own."""
     examples, own = job.prepared.sizes.get("train"), job.recipe.batch_size
-    if examples is None or job.prepared.source.kind == "stream":
+    if examples is None or job.prepared.source.view.own_order:
         return ()
     powers = (SMALLEST * 2**power for power in range(20))
     sizes = {size for size in powers if size <= min(LARGEST, examples // LEAST)}

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from steepest.optim.engines.precision.widest import widened
 
-LARGEST_CONFUSION = 1000
-"""Classes up to which the table of confusions is kept: it takes 8·K² bytes."""
+NAMED = 20
+"""Labels up to which each has a measure of its own."""
 
 
-class Hits:
-    """What classification is measured by: weights of examples by class.   State: K² or 3·K floats."""
+class ClassificationMetrics:
+    """What classification is measured by: weights of examples by class.   State: 3·K floats."""
 
     names = ("accuracy", "precision", "recall", "f1")
 
@@ -31,12 +30,13 @@ class Hits:
         """Count a batch in.   w: (n,), the weight of each example in the device's widest float."""
         guess = guessed(outputs, target).flatten()
         truth = target.long().flatten()
-        w = w.repeat_interleave(len(truth) // len(w)) if len(truth) != len(w) else w
+        if len(truth) != len(w):  # at every position: examples weigh by how many of theirs count
+            counts = (target.flatten(1) >= 0).to(w.dtype)
+            w = (w[:, None] * counts / counts.mean(1, keepdim=True).clamp_min(1e-12)).flatten()
+            truth = truth.clamp_min(0)
         self._add("truth", truth, w, self.classes)
         self._add("guess", guess, w, self.classes)
         self._add("hit", truth, w * (truth == guess), self.classes)
-        if self.classes <= LARGEST_CONFUSION:
-            self._add("pair", truth * self.classes + guess, w, self.classes**2)
 
     def compute(self) -> dict[str, Tensor]:
         """The measures as scalars on the device; none where nothing was counted."""
@@ -52,19 +52,56 @@ class Hits:
         macro = {name: value.sum() / occurs.sum() for name, value in by_class.items()}
         return {"accuracy": hit.sum() / truth.sum(), **macro}
 
-    def confusion(self) -> np.ndarray | None:
-        """Weight of the examples by (true class, guessed class); None above LARGEST_CONFUSION classes."""
-        if "pair" not in self._counts:
-            return None
-        return self._counts["pair"].reshape(self.classes, self.classes).cpu().numpy()
-
     def _add(self, name: str, place: Tensor, w: Tensor, size: int) -> None:
         if name not in self._counts:
             self._counts[name] = torch.zeros(size, dtype=w.dtype, device=place.device)
         self._counts[name].scatter_add_(0, place, w)
 
 
-class Errors:
+class LabelMetrics:
+    """What several labels at once are measured by, label by label.   State: 4·K + 2 floats"""
+
+    def __init__(self, labels: Sequence[str]):
+        self._labels = tuple(labels)
+        self._own = tuple(f"f1_{label}" for label in self._labels) if len(self._labels) <= NAMED else ()
+        self.names = ("accuracy", "exact", "precision", "recall", "f1", *self._own)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was counted."""
+        self._sums: tuple[Tensor, ...] | None = None
+
+    def update(self, outputs: Tensor, target: Tensor, w: Tensor) -> None:
+        """Count a batch in.   w: (n,), the weight of each example in the device's widest float."""
+        guess, truth, v = outputs > 0, target > 0.5, w[:, None]
+        right = guess == truth
+        batch = (
+            w.sum(),
+            (w * right.all(1)).sum(),
+            (v * right).sum(0),
+            *((v * part).sum(0) for part in (truth & guess, truth, guess)),
+        )
+        sums = batch if self._sums is None else tuple(a + b for a, b in zip(self._sums, batch, strict=True))
+        self._sums = sums
+
+    def compute(self) -> dict[str, Tensor]:
+        """The measures as scalars on the device; none where nothing was counted. precision, recall and f1 are
+        means over the labels that occur."""
+        if self._sums is None:
+            return {}
+        weight, whole, right, hit, truth, guess = self._sums
+        occurs = ((truth + guess) > 0).sum().clamp_min(1)
+        f1 = _share(2 * hit, truth + guess)
+        means = {"precision": _share(hit, guess), "recall": _share(hit, truth), "f1": f1}
+        return {
+            "accuracy": (right / weight).mean(),
+            "exact": whole / weight,
+            **{name: by_label.sum() / occurs for name, by_label in means.items()},
+            **dict(zip(self._own, f1, strict=False)),
+        }
+
+
+class RegressionMetrics:
     """What regression is measured by: moments of the error and of the target.   State: 5 floats a target."""
 
     names = ("rmse", "mae", "r2")

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from torch.utils.data import Subset
 
+from steepest import tasks
 from steepest.data import columns, forms, scaling
 from steepest.data.columns import Columns
-from steepest.data.infer import Task
-from steepest.data.objects import example_shape
 from steepest.data.scaling import Impute, Scale, Scaling
 from steepest.data.source import Source
-from steepest.data.target import Answers
-from steepest.data.target import fit as fit_answers
-from steepest.data.tree import Tree, apply, leaves, pair, tensors
+from steepest.data.tree import Tree, apply, leaves, pair, tensor, tensors
 from steepest.optim.errors import UserError
+from steepest.tasks import Target
+from steepest.train import format_1
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -30,13 +28,18 @@ class Preprocessing:
     """From a person's data to a network's numbers, and back.
 
     inputs       the form of every input: Scaling, Columns, or None for one that stays as it is
-    answers      how targets become numbers and outputs become answers
+    target       how targets become numbers and outputs become answers
     input_shape  shape of one example as the network sees it, a tree where there are several inputs
     """
 
     inputs: Tree
-    answers: Answers
+    target: Target
     input_shape: Tree
+
+    @property
+    def answers(self) -> Target:
+        """The target, under its old name."""
+        return self.target
 
     def apply(self, inputs: Any) -> Tree:
         """Inputs (a frame, an array or a tree of them) as float32 arrays.
@@ -47,34 +50,39 @@ class Preprocessing:
     def examples(self, source: Source, rows: np.ndarray) -> Any:
         """(inputs, target) or (inputs, target, weight) of these rows, as tensors for `batches`; of a user's
         Dataset the Subset, of a stream the stream itself."""
-        if source.kind == "stream":
-            return source.inputs
-        if source.kind == "dataset":
-            return Subset(source.inputs, rows.tolist())
+        if not source.view.held:
+            return source.view.part(rows)
         if source.target is None:
             raise UserError(
                 f"{source.name} has no target to compare with. Give data with the column or array."
             )
-        parts = [self.apply(take(source.inputs, rows)), self.answers.encode(source.target[rows])]
-        if source.weight is not None:
+        parts = [self.apply(take(source.inputs, rows)), self.target.encode(source.target[rows])]
+        counted = self.target.terms(tensor(parts[1]))
+        weight = None if source.weight is None else source.weight[rows]
+        if counted is not None:  # an example counts by the terms that it brings to the loss
+            weight = counted.numpy() * (1.0 if weight is None else weight)
+        if weight is not None:
             with np.errstate(over="ignore"):  # the mean of the weights is checked when it is divided by
-                parts.append(source.weight[rows].astype(np.float32))
+                parts.append(weight.astype(np.float32))
         return tensors(tuple(parts))
 
     def decode(self, outputs: np.ndarray | torch.Tensor) -> np.ndarray:
         """Answers in the target's own words or units: labels as text, or numbers."""
-        return self.answers.decode(outputs)
+        return self.target.decode(outputs)
 
     def sentences(self) -> list[str]:
-        """Lines for people: what is done to the inputs, fitted on the training part."""
-        return [line for form in leaves(self.inputs) for line in _sentences(form)] + self.answers.sentences()
+        """Lines for people: what is predicted, and what is done to target and inputs."""
+        return [
+            *self.target.sentences(),
+            *(line for form in leaves(self.inputs) for line in _sentences(form)),
+        ]
 
     def to_json(self) -> str:
         """All of it as text; `from_json` gives the equal object."""
         content = {
             "format": FORMAT,
             "inputs": forms.to_plain(self.inputs),
-            "answers": asdict(self.answers),
+            "target": {"task": self.target.task, **self.target.config()},
             "input_shape": forms.to_plain(self.input_shape),
         }
         return json.dumps(content, indent=1)
@@ -85,9 +93,10 @@ class Preprocessing:
         try:
             content = json.loads(text)
             written = content["format"]
-            if written == FORMAT:
+            if written in (1, FORMAT):
+                content = format_1.converted(content) if written == 1 else content
                 form, shape = (forms.from_plain(content[name]) for name in ("inputs", "input_shape"))
-                return Preprocessing(form, Answers.of(content["answers"]), shape)
+                return Preprocessing(form, tasks.restore(content["target"]), shape)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"preprocessing.json is damaged ({error}). Fit again, or restore the file."
@@ -98,23 +107,32 @@ class Preprocessing:
 
 
 def fit(
-    source: Source, task: Task, train: np.ndarray, scale: Scale = "standard", impute: Impute = "median"
+    source: Source,
+    target: Target,
+    train: np.ndarray,
+    scale: Scale = "standard",
+    impute: Impute = "median",
+    *,
+    scale_target: bool = True,
 ) -> Preprocessing:
     """What the training rows of a source teach; no other row is looked at but to refuse what cannot be read.
 
     scale   "standard": mean 0 and deviation 1; "minmax": from 0 to 1; None
     impute  "median" or "mean" in the place of missing numbers; None refuses them
+    scale_target  whether numbers to predict are standardised: not under a loss of the user's own, which
+                  does not know of it
     """
-    if source.kind in ("dataset", "stream"):
-        return Preprocessing(None, fit_answers(None, task), example_shape(source))
+    if not source.view.held:
+        return Preprocessing(None, target.fitted(None), source.view.example_shape())
     if isinstance(source.inputs, pl.DataFrame):
         columns.check_text(source.inputs)
     taught = take(source.inputs, train)
     several = isinstance(taught, dict | tuple)
     form = apply(lambda leaf: _fitted(leaf, scale, impute, several), taught)
-    answers = fit_answers(source.target[train], task)  # type: ignore[index]
+    assert source.target is not None
+    fitted = target.fitted(source.target[train], scale_target)
     shape = pair(lambda one, leaf: tuple(_applied(one, leaf[:1]).shape[1:]), form, taught)
-    return Preprocessing(form, answers, shape)
+    return Preprocessing(form, fitted, shape)
 
 
 def take(inputs: Tree, rows: np.ndarray) -> Tree:

@@ -32,7 +32,7 @@ def facts(folder: Folder, chosen: Mapping[str, Any], model: nn.Module | None) ->
     begin = chosen.get("begin")
     course = {} if begin is None else {"warmup": chosen["warmup"], "begin": begin, "total": steps}
     answers = fitted.target
-    outputs = answers.shape("flags" if recipe.loss == "binary" else "classes")[0]
+    outputs = answers.shape("flags" if recipe.loss == "binary" else "classes")[0] or 1
     return Facts(
         name=folder.path.name,
         place=str(folder.path),

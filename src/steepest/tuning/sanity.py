@@ -127,7 +127,7 @@ def _too_sure(job: Job, outputs: Any, batch: Any) -> list[str]:
     with torch.no_grad():
         target = moved(batch[1], job.device)
         found = float(entropies[job.loss.target](outputs, target, 0.0).mean())
-    classes = job.prepared.target.shape("classes")[0] if job.loss.target == "classes" else 2
+    classes = (job.prepared.target.shape("classes")[0] or 1) if job.loss.target == "classes" else 2
     fair = math.log(classes)
     if classes < 2 or found < 2 * fair:
         return []

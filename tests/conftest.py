@@ -1,4 +1,9 @@
-"""What holds for all tests: one thread each, no deadlines, repeatable random cases, no litter."""
+"""What holds for all tests: one thread each, no deadlines, repeatable random cases, no litter; which run.
+
+`pytest` runs what every push must pass. `pytest -m full` runs that and the tests that are marked `full`: the
+other backends, more instants to be killed at, statistics over many draws, the suite of benchmarks. A test
+that is named by its id runs whatever its mark.
+"""
 
 import json
 import os
@@ -8,10 +13,40 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import each
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, one process a core
 
 settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("house")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--case", default="", help="of tests that loop over cases, those with this in their name"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    each.wanted = config.getoption("case")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A full run is all tests; another leaves out those that are marked `full`, unless it asks for more."""
+    if config.option.markexpr == "full":
+        for item in items:
+            item.add_marker(pytest.mark.full)
+    elif not config.option.markexpr and not any("::" in argument for argument in config.args):
+        left_out = [item for item in items if item.get_closest_marker("full")]
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture
+def full(pytestconfig: pytest.Config) -> bool:
+    """Whether this is the full run, where random things are drawn anew and more often."""
+    return pytestconfig.option.markexpr == "full"
 
 
 @pytest.fixture(autouse=True, scope="session")

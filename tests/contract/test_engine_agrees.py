@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from each import each
 from steepest import rules
 from steepest.optim.engines import on_numba, on_numpy
 from steepest.optim.engines.on_numpy import NUMPY
@@ -111,21 +112,21 @@ KERNELS = [(name, torch.float32) for name in WITH_KERNELS] + [(n, torch.float64)
 """Every rule in float32, and every fourth in float64: compiling is what takes the time."""
 
 
-@pytest.mark.parametrize(("name", "dtype"), KERNELS)
+@each(("name", "dtype"), KERNELS)
 def test_kernels_agree_with_the_reference(name: str, dtype: torch.dtype) -> None:
     found, optimizer = moved(rule_of(name), dtype)
     assert all(isinstance(x, on_numba.Table) for x in optimizer._plan.families[0].engines), "no kernel ran"
     assert_near(found, rule_of(name), dtype)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each("name", NAMES)
 def test_the_plain_engine_agrees_with_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_numba, "table", lambda *_: None)
     found, _ = moved(rule_of(name), torch.float64)
     assert_near(found, rule_of(name), torch.float64)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each("name", NAMES)
 def test_a_16_bit_weight_is_off_by_its_own_rounding_alone(name: str) -> None:
     rule = rule_of(name)
     shape = shapes_of(rule)[-1]
@@ -149,8 +150,8 @@ def test_a_16_bit_weight_is_off_by_its_own_rounding_alone(name: str) -> None:
         np.testing.assert_allclose(slot.double().numpy(), value, rtol=tolerance(torch.float32))
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@each("name", NAMES)
+@each("bad", [float("nan"), float("inf")])
 def test_a_gradient_that_is_not_finite_shows_in_weight_or_state(name: str, bad: float) -> None:
     rule, where = rule_of(name), (2, 3)
     if name == "signsgd" and bad == float("inf"):
@@ -168,7 +169,7 @@ def test_a_gradient_that_is_not_finite_shows_in_weight_or_state(name: str, bad: 
         assert all(x[elsewhere].isfinite().all() for x in everything if x.dim())
 
 
-@pytest.mark.parametrize("name", ["adamw", "lion", "momentum"])
+@each("name", ["adamw", "lion", "momentum"])
 def test_scale_multiplies_every_gradient(name: str) -> None:
     results = []
     for scale in (1.0, 0.25):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from each import each
 from steepest import rules
 from steepest.optim.engines import on_numpy
 from steepest.optim.engines.on_numpy import NUMPY
@@ -192,7 +193,7 @@ def compared(name: str, number: str) -> list[tuple[np.ndarray, np.ndarray, float
     return made
 
 
-@pytest.mark.parametrize(("name", "number"), PAIRS)
+@each(("name", "number"), PAIRS)
 def test_a_tangent_is_the_derivative_of_the_step(name: str, number: str) -> None:
     pairs = compared(name, number)
     assert pairs, "no situation away from kinks"
@@ -200,13 +201,13 @@ def test_a_tangent_is_the_derivative_of_the_step(name: str, number: str) -> None
         np.testing.assert_allclose(found, wanted, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize(("name", "number"), PAIRS)
+@each(("name", "number"), PAIRS)
 def test_only_the_numbers_that_are_named_are_without_a_slope(name: str, number: str) -> None:
     flat = all(not found.any() for found, _, _ in compared(name, number))
     assert flat == ((name, number) in ZERO), ZERO.get((name, number), "no slope anywhere")
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
+@each("name", sorted(REGISTRY))
 def test_a_tangent_by_the_gradient_is_the_derivative_too(name: str) -> None:
     """What loss weights and augmentation work through; zero for rules of the gradient's sign."""
     situation = next(s for s in situations(name, "lr") if s.t == 8)
@@ -237,7 +238,7 @@ def one(lr: float, curvature: float, **more: Any) -> tuple[torch.nn.Parameter, R
     return w, RuleOptimizer([w], rules.SGD(lr=lr), engine="torch", **more)
 
 
-@pytest.mark.parametrize("curvature", [0.1, 1.0, 30.0])
+@each("curvature", [0.1, 1.0, 30.0])
 def test_on_a_parabola_the_slope_by_the_rate_turns_at_one_over_the_curvature(curvature: float) -> None:
     slopes = []
     for lr in (0.9 / curvature, 1.0 / curvature, 1.1 / curvature):
@@ -273,7 +274,7 @@ def test_a_group_that_does_not_move_has_no_slope() -> None:
     assert third is None
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
+@each("name", sorted(REGISTRY))
 def test_what_never_had_a_gradient_has_a_slope_of_its_decay_alone(name: str) -> None:
     """Dead units have v = 0, where a root has no slope: not a number would spread to all sums."""
     rule = next(situations(name, "lr")).rule
@@ -288,8 +289,8 @@ def test_what_never_had_a_gradient_has_a_slope_of_its_decay_alone(name: str) -> 
         assert slope.isfinite().all(), number
 
 
-@pytest.mark.parametrize("kept", [{"moments": "8bit"}, {"moments": "bfloat16"}, {"rounding": "compensated"}])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@each("kept", [{"moments": "8bit"}, {"moments": "bfloat16"}, {"rounding": "compensated"}])
+@each("dtype", [torch.bfloat16, torch.float32])
 def test_what_is_kept_in_few_bits_is_read_as_the_step_reads_it(kept: Any, dtype: torch.dtype) -> None:
     w = torch.nn.Parameter(torch.linspace(-1, 1, 512).to(dtype))
     optimizer = RuleOptimizer([w], rules.AdamW(lr=0.1), engine="torch", **kept)
@@ -309,7 +310,7 @@ def test_what_is_kept_in_few_bits_is_read_as_the_step_reads_it(kept: Any, dtype:
     torch.testing.assert_close(slope, after - before, rtol=1e-5, atol=atol)
 
 
-@pytest.mark.parametrize("name", ["hypergradientsgd", "hypergradientadam"])
+@each("name", ["hypergradientsgd", "hypergradientadam"])
 def test_rules_whose_rate_learns_learn_it_by_this_slope(name: str) -> None:
     """gained ← gained - kappa·⟨g, ∂w/∂lr⟩, w that of the step before."""
     rule = rules.named(name, lr=0.1, kappa=1e-3)

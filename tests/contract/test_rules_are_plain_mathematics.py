@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
 import torch
 
+from each import each
 from steepest import rules
 from steepest.optim.engines.kernels.source import source, source_of_sums
 from steepest.optim.engines.precision.formats import FULL
@@ -20,8 +20,8 @@ from steepest.optim.rule import Rule
 EVERY = list(rules.registry().values())
 
 
-def over(chosen: list[type[Rule]]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("rule", chosen, ids=lambda rule: rule.__name__)
+def over(chosen: list[type[Rule]]) -> Any:
+    return each("rule", chosen, ids=lambda rule: rule.__name__)
 
 
 RULES = over(EVERY)
@@ -174,7 +174,7 @@ def test_a_rule_explains_itself(rule: type[Rule]) -> None:
 
 
 @ELEMENTWISE
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@each("dtype", [torch.float32, torch.float64], ids=str)
 def test_a_rule_of_single_elements_becomes_a_kernel(rule: type[Rule], dtype: torch.dtype) -> None:
     plain = Layout(FULL, (FULL,) * len(rule.slots))
     assert "def kernel" in source(rule(), dtype, plain)
@@ -182,17 +182,17 @@ def test_a_rule_of_single_elements_becomes_a_kernel(rule: type[Rule], dtype: tor
         assert "def kernel" in source_of_sums(rule(), dtype, plain)
 
 
-@pytest.mark.parametrize("name", VOCABULARY)
+@each("name", VOCABULARY)
 def test_the_host_knows_every_word(name: str) -> None:
     assert callable(getattr(HOST, name))
 
 
-@pytest.mark.parametrize("name", ["abs", "exp", "expm1", "sign", "sqrt"])
+@each("name", ["abs", "exp", "expm1", "sign", "sqrt"])
 def test_the_host_keeps_nan_in_sight(name: str) -> None:
     assert math.isnan(getattr(HOST, name)(math.nan))
 
 
-@pytest.mark.parametrize("name", ["maximum", "minimum"])
+@each("name", ["maximum", "minimum"])
 def test_the_host_keeps_nan_in_sight_on_either_side(name: str) -> None:
     assert math.isnan(getattr(HOST, name)(math.nan, 1.0))
     assert math.isnan(getattr(HOST, name)(1.0, math.nan))

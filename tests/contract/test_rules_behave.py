@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from each import each
 from steepest import rules, schedule
 from steepest.optim.engines import on_numpy
 from steepest.optim.engines.on_torch import TORCH
@@ -30,8 +31,8 @@ NUMPY = on_numpy.NUMPY
 EVERY = list(rules.registry().values())
 
 
-def over(chosen: list[type[Rule]]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("rule", chosen, ids=lambda rule: rule.__name__)
+def over(chosen: list[type[Rule]]) -> Any:
+    return each("rule", chosen, ids=lambda rule: rule.__name__)
 
 
 RULES = over(EVERY)
@@ -45,14 +46,14 @@ def numeric(rule: type[Rule]) -> list[Field[Any]]:
     return [field for field in fields(rule) if field.type in ("Number", "float", "int")]
 
 
-def over_knobs(switches: bool) -> pytest.MarkDecorator:
+def over_knobs(switches: bool) -> Any:
     knobs = [
         (rule, field.name)
         for rule in EVERY
         for field in fields(rule)
         if field in numeric(rule) or (switches and field.type == "bool")
     ]
-    return pytest.mark.parametrize(("rule", "knob"), knobs, ids=lambda of: getattr(of, "__name__", of))
+    return each(("rule", "knob"), knobs, ids=lambda of: getattr(of, "__name__", of))
 
 
 def start(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
@@ -399,7 +400,7 @@ def shaken(rule: Rule, eps: float) -> np.ndarray:
 
 
 @RULES
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@each("dtype", [torch.float32, torch.float64], ids=str)
 def test_the_same_lines_run_on_torch(rule: type[Rule], dtype: torch.dtype) -> None:
     """Ten roundings a step, of weights of order one; and ten times what one rounding a step does."""
     expected, eps = trajectory(rule()), torch.finfo(dtype).eps

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from each import each
 from steepest import rules, schedule, wrap
 from steepest.optim.engines import on_numba, on_numpy
 from steepest.optim.engines.kernels.inline import XP, Body, K
@@ -54,8 +55,8 @@ def fits(name: str) -> bool:
 
 
 NAMES = sorted(filter(fits, (f"{wrapper}+{plain}" for wrapper in wrap.WRAPPERS for plain in PLAIN)))
-ALL = pytest.mark.parametrize("name", [*NAMES, *NESTED])
-COMPILED = pytest.mark.parametrize(
+ALL = each("name", [*NAMES, *NESTED])
+COMPILED = each(
     "name", [name for name in (*(f"{w}+adamw" for w in sorted(wrap.WRAPPERS)), *NESTED) if "sam+" not in name]
 )
 KNOBS = [(name, knob) for name in sorted(wrap.WRAPPERS) for knob in wrap.WRAPPERS[name].knobs]
@@ -154,7 +155,7 @@ def test_two_weights_share_what_is_shared_alone(name: str) -> None:
     assert alike == (not rule.sums or rule.scope == "weight")
 
 
-@pytest.mark.parametrize(("name", "knob"), KNOBS)
+@each(("name", "knob"), KNOBS)
 def test_every_knob_of_a_wrapper_moves_the_weights(name: str, knob: str) -> None:
     rule = rule_of(f"{name}+momentum")
     value = getattr(rule, knob)
@@ -168,14 +169,14 @@ def test_every_knob_of_a_wrapper_moves_the_weights(name: str, knob: str) -> None
     assert not np.array_equal(shipped, others[-1] if name == "averaged" else others[0])
 
 
-@pytest.mark.parametrize(("name", "knob"), KNOBS)
+@each(("name", "knob"), KNOBS)
 def test_a_knob_out_of_range_is_refused_with_its_meaning(name: str, knob: str) -> None:
     title = wrap.WRAPPERS[name].prefix + "Momentum"
     with pytest.raises(UserError, match=rf"{title}'s {knob} must .*got -1.*It is "):
         rules.named(f"{name}+momentum", **{knob: -1})
 
 
-@pytest.mark.parametrize("name", sorted(wrap.WRAPPERS))
+@each("name", sorted(wrap.WRAPPERS))
 def test_every_number_may_be_a_schedule(name: str) -> None:
     plain = rule_of(f"{name}+adamw")
     constant = {knob: schedule.Constant(getattr(plain, knob)) for knob in plain.numbers()}

@@ -5,12 +5,12 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
-import pytest
 from papers import PAPERS, layerwise
 from papers.paper import Paper
 from papers.problem import Problem
 from trajectories import STEPS, flat, of_paper, of_rule
 
+from each import each
 from steepest import rules
 from steepest.optim.rule import Rule
 
@@ -55,22 +55,22 @@ def agree(rule: Rule, paper: Paper, problem: Problem) -> None:
             np.testing.assert_allclose(flat(ours), path, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize(("paper", "settings"), SET, ids=identity)
+@each(("paper", "settings"), SET, ids=identity)
 def test_a_rule_follows_its_paper(paper: Paper, settings: dict[str, Any]) -> None:
     agree(rules.named(paper.rule, **settings), paper, Problem(paper.shapes))
 
 
-@pytest.mark.parametrize("paper", HERE, ids=identity)
+@each("paper", HERE, ids=identity)
 def test_so_it_does_by_default(paper: Paper) -> None:
     agree(rules.named(paper.rule), paper, Problem(paper.shapes, seed=1))
 
 
-@pytest.mark.parametrize(("paper", "settings"), SET, ids=identity)
+@each(("paper", "settings"), SET, ids=identity)
 def test_and_where_gradients_are_small(paper: Paper, settings: dict[str, Any]) -> None:
     agree(rules.named(paper.rule, **settings), paper, Problem(paper.shapes, seed=3, size=0.01))
 
 
-@pytest.mark.parametrize("paper", [paper for paper in HERE if not paper.steady], ids=identity)
+@each("paper", [paper for paper in HERE if not paper.steady], ids=identity)
 def test_and_under_a_schedule(paper: Paper) -> None:
     rule = rules.named(paper.rule, **paper.settings | {"lr": falling(paper.settings["lr"])})
     agree(rule, paper, Problem(paper.shapes, seed=2))

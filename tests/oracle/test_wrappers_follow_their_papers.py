@@ -6,7 +6,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import pytest
 from papers import wrapped
 from papers.adam import BETAS, adam, lion
 from papers.classical import momentum
@@ -14,6 +13,7 @@ from papers.paper import Paper
 from papers.problem import Problem
 from trajectories import STEPS, flat, of_paper, of_rule
 
+from each import each
 from steepest import rules, wrap
 from steepest.optim.engines.on_numpy import NUMPY
 from steepest.optim.rule import Rule
@@ -74,8 +74,8 @@ def inside(name: str, path: Callable[..., Any]) -> tuple[Rule, Callable[..., Any
     return rule, partial(path, inner=inner, numbers=numbers, weight_decay=rule.weight_decay)
 
 
-@pytest.mark.parametrize("name", INSIDE)
-@pytest.mark.parametrize("wrapper", CASES)
+@each("name", INSIDE)
+@each("wrapper", CASES)
 def test_a_wrapper_follows_its_paper(wrapper: str, name: str) -> None:
     make, path = CASES[wrapper]
     rule, path = inside(name, path)
@@ -89,8 +89,8 @@ STEPPED = {
 }
 
 
-@pytest.mark.parametrize("name", INSIDE)
-@pytest.mark.parametrize("way", ["reset", "pullback"])
+@each("name", INSIDE)
+@each("way", ["reset", "pullback"])
 def test_momentum_where_lookahead_meets(way: Any, name: str) -> None:
     rule, _, own = INSIDE[name]
     ahead = {"every": 4, "share": 0.3}
@@ -99,8 +99,8 @@ def test_momentum_where_lookahead_meets(way: Any, name: str) -> None:
     agree(wrap.lookahead(rule, momentum=way, **ahead), partial(path, **ahead))
 
 
-@pytest.mark.parametrize("name", INSIDE)
-@pytest.mark.parametrize("kind", KINDS)
+@each("name", INSIDE)
+@each("kind", KINDS)
 def test_every_kind_of_decay(kind: str, name: str) -> None:
     rule, inner, numbers = INSIDE[name]
     bare = type(rule)(**{**vars(rule), "weight_decay": 0.0})
@@ -121,8 +121,8 @@ class Uphill(Problem):
         return super().gradients(there, t)
 
 
-@pytest.mark.parametrize("name", INSIDE)
-@pytest.mark.parametrize("adaptive", [False, True])
+@each("name", INSIDE)
+@each("adaptive", [False, True])
 def test_the_gradient_of_sam_is_taken_uphill(adaptive: bool, name: str) -> None:
     rule, path = inside(name, partial(wrapped.sam, radius=0.3, adaptive=adaptive))
     problem = Problem(SHAPES)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from each import each
 from steepest import UserError, rules
 from steepest.optim.rule import Rule
 from steepest.recipe import Recipe
@@ -28,7 +29,7 @@ def job(examples: int = 200, **settings: Any) -> Job:
     return build(Recipe.of(written), given)
 
 
-@pytest.mark.parametrize("kind", rules.RULES, ids=lambda kind: kind.__name__)
+@each("kind", rules.RULES, ids=lambda kind: kind.__name__)
 def test_every_number_of_every_range_is_one_that_its_rule_takes(kind: type[Rule]) -> None:
     rule = kind()
     for name, one in ranges.of_rule(rule).items():
@@ -37,7 +38,7 @@ def test_every_number_of_every_range_is_one_that_its_rule_takes(kind: type[Rule]
             replace(rule, **{name: int(value) if one.whole else value})  # refuses what is out of range
 
 
-@pytest.mark.parametrize("kind", rules.RULES, ids=lambda kind: kind.__name__)
+@each("kind", rules.RULES, ids=lambda kind: kind.__name__)
 def test_the_default_lies_in_its_range(kind: type[Rule]) -> None:
     rule = kind()
     for name, one in ranges.of_rule(rule).items():
@@ -45,7 +46,7 @@ def test_the_default_lies_in_its_range(kind: type[Rule]) -> None:
             assert one.holds(getattr(rule, name)), (name, str(one))
 
 
-@pytest.mark.parametrize("kind", rules.RULES, ids=lambda kind: kind.__name__)
+@each("kind", rules.RULES, ids=lambda kind: kind.__name__)
 def test_every_rule_has_a_range_of_rates(kind: type[Rule]) -> None:
     found = ranges.usual(kind())["lr"]
     assert found.log
@@ -88,7 +89,7 @@ def test_weight_decay_that_is_off_is_searched_around_the_usual_one() -> None:
     assert inside.low < 5e-4 < inside.high < beside.high <= ranges.LARGEST_DECAY
 
 
-@pytest.mark.parametrize("one", [Range("a", 1.0, 2.0), Range("b", 0.001, 0.1, log=True, rest=True)])
+@each("one", [Range("a", 1.0, 2.0), Range("b", 0.001, 0.1, log=True, rest=True)])
 def test_a_range_says_its_ends(one: Range) -> None:
     ends = sorted((one.turned(one.low), one.turned(one.high)))
     assert str(one).startswith(f"{ends[0]:.4g} to {ends[1]:.4g}")
@@ -197,7 +198,7 @@ def test_the_default_is_the_first_to_be_tried() -> None:
     assert drawn["schedule"] == "linear"
 
 
-@pytest.mark.parametrize("name", ["stop", "clip_norm", "num_threads"])
+@each("name", ["stop", "clip_norm", "num_threads"])
 def test_what_trials_cannot_tell_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"do not tell '{name}'"):
         space(job(lr="auto", **{name: "auto"}))

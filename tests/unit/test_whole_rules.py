@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from each import each
 from steepest import rules
 from steepest.optim.engines.on_numpy import NUMPY, step
 from steepest.optim.engines.on_torch import TORCH
@@ -36,7 +37,7 @@ def test_some_rules_see_whole_arrays() -> None:
     assert len(OF_MATRICES) == 11
 
 
-@pytest.mark.parametrize(
+@each(
     ("rule", "shape", "expected"),
     [
         (rules.Adafactor(), (60, 40), 100),
@@ -77,8 +78,8 @@ def test_state_costs_what_is_said(rule: rules.Rule, shape: tuple[int, ...], expe
     assert cost(rule, shape) == expected
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("rule", WHOLE, ids=lambda rule: rule.__name__)
+@each("shape", SHAPES, ids=str)
+@each("rule", WHOLE, ids=lambda rule: rule.__name__)
 def test_every_shape_that_is_taken_moves_and_keeps_its_state_in_shape(rule, shape: tuple[int, ...]) -> None:
     chosen, w = rule(), noise(shape)
     if not chosen.takes(shape):
@@ -95,8 +96,8 @@ def test_every_shape_that_is_taken_moves_and_keeps_its_state_in_shape(rule, shap
     assert (w != first).any()
 
 
-@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), (2, 0, 3)], ids=str)
-@pytest.mark.parametrize("rule", WHOLE, ids=lambda rule: rule.__name__)
+@each("shape", [(0,), (0, 3), (3, 0), (2, 0, 3)], ids=str)
+@each("rule", WHOLE, ids=lambda rule: rule.__name__)
 def test_a_weight_without_elements_is_left_alone(rule, shape: tuple[int, ...]) -> None:
     if rule().takes(shape):
         w = np.zeros(shape)
@@ -109,7 +110,7 @@ def test_a_weight_without_elements_is_left_alone(rule, shape: tuple[int, ...]) -
         assert weight.shape == shape
 
 
-@pytest.mark.parametrize("rule", WHOLE, ids=lambda rule: rule.__name__)
+@each("rule", WHOLE, ids=lambda rule: rule.__name__)
 def test_slots_are_arrays_of_their_own(rule) -> None:
     """Engines write state in place: one array in two slots would be written twice."""
     weight = torch.zeros(4, 6)
@@ -118,9 +119,9 @@ def test_slots_are_arrays_of_their_own(rule) -> None:
     assert all(slot.dim() for slot in slots), "torch casts and moves 0-dim state of its own accord"
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("engine", ["numpy", "torch"])
-@pytest.mark.parametrize("rule", WHOLE, ids=lambda rule: rule.__name__)
+@each("bad", [np.nan, np.inf])
+@each("engine", ["numpy", "torch"])
+@each("rule", WHOLE, ids=lambda rule: rule.__name__)
 def test_a_gradient_that_is_no_number_is_seen(rule, engine: str, bad: float) -> None:
     g = noise((4, 6), 1)
     g[1, 2] = bad
@@ -140,7 +141,7 @@ def test_a_gradient_that_is_no_number_is_seen(rule, engine: str, bad: float) -> 
     assert not np.isfinite(everything[0]).all()
 
 
-@pytest.mark.parametrize("rule", OF_MATRICES, ids=lambda rule: rule.__name__)
+@each("rule", OF_MATRICES, ids=lambda rule: rule.__name__)
 def test_an_optimizer_of_vectors_is_not_made(rule) -> None:
     first, vector = torch.nn.Parameter(torch.ones(3, 2)), torch.nn.Parameter(torch.ones(3))
     with pytest.raises(UserError, match=r"shape \(3,\)"):
@@ -157,7 +158,7 @@ def test_rows_that_blocks_do_not_divide_are_refused() -> None:
         rules.AdamMini(blocks=4).init(NUMPY, np.zeros((6, 3)))
 
 
-@pytest.mark.parametrize(("rule", "word"), [(rules.Shampoo, "graft"), (rules.Apollo, "per")])
+@each(("rule", "word"), [(rules.Shampoo, "graft"), (rules.Apollo, "per")])
 def test_words_that_are_not_known_are_refused(rule, word: str) -> None:
     with pytest.raises(UserError, match=f"{rule.__name__}'s {word} cannot be 'best'"):
         rule(**{word: "best"})
@@ -178,7 +179,7 @@ def test_a_gradient_of_rank_one_is_factored_without_loss() -> None:
         np.testing.assert_allclose(moved / np.abs(moved).max(), np.sign(g), rtol=0, atol=1000 * EPS)
 
 
-@pytest.mark.parametrize("rule", WHOLE, ids=lambda rule: rule.__name__)
+@each("rule", WHOLE, ids=lambda rule: rule.__name__)
 def test_a_row_and_a_column_that_never_have_a_gradient_stay(rule) -> None:
     """Dead inputs and dead units, in float32, where the product of two small averages is 0.
 
@@ -250,7 +251,7 @@ def test_fira_grows_slowly() -> None:
     assert ratios.max() <= 1.01 * (1 + 1e-6)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@each("shape", SHAPES, ids=str)
 def test_shapes_are_seen_with_all_their_elements(shape: tuple[int, ...]) -> None:
     assert prod(folded(shape)) == prod(shape)
     assert 1 <= len(folded(shape)) <= 4

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 import each
+import processes
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, one process a core
 
@@ -41,6 +42,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("full")]
         items[:] = [item for item in items if not item.get_closest_marker("full")]
         config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_process_outlives_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with processes.served(tmp_path_factory.mktemp("printed")):
+        yield
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -13,6 +11,7 @@ import torch
 from torch import nn
 
 import steepest as st
+from processes import steepest
 from steepest import rules
 
 QUICK = {"budget": "12 steps", "hidden": [8], "batch_size": 16, "evaluate_every": "4 steps"}
@@ -191,11 +190,6 @@ def test_a_rule_object_and_a_metric_to_rise_are_taken():
     assert found.verdict.metric == "val/accuracy"
     assert not found.verdict.falls
     assert found.run("lion", 0).recipe.lr == 1e-3
-
-
-def steepest(*arguments, program="from steepest.cli import main; main()"):
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 SMALL = ("--seeds", "1", "--set", "hidden=[8]", "--set", "patience=1000000")

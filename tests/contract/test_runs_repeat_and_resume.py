@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import steepest as st
+from processes import steepest
 
 QUICK = {"hidden": [8], "lr": None, "batch_size": 16}
 
@@ -38,11 +37,6 @@ def assert_same(a, b):
     assert rows(a).equals(rows(b))
     assert a.metrics == b.metrics
     assert all(torch.equal(shipped(a)[name], w) for name, w in shipped(b).items())
-
-
-def steepest(*arguments, program="from steepest.cli import main; main()"):
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def ended(process):

@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 from torch import nn
 
 import steepest as st
+from processes import Process
 from steepest.torch import loop, optimizer
 
 draw = np.random.default_rng(0)
@@ -173,12 +172,11 @@ except st.UserError as error:
 def test_a_disk_that_takes_no_more_ends_in_a_sentence_and_the_run_can_go_on(tmp_path: Path) -> None:
     full, alone = tmp_path / "full", tmp_path / "alone"
     for place, limit in ((full, "4096"), (alone, "0")):
-        done = subprocess.run(
-            [sys.executable, "-c", FILL, str(place), limit], capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        process = Process(FILL, place, limit)
+        printed, complained = process.communicate()
+        assert process.returncode == 0, complained[-3000:]
         if limit != "0":
-            sentence = next(line for line in done.stdout.splitlines() if line.startswith("SENTENCE"))
+            sentence = next(line for line in printed.splitlines() if line.startswith("SENTENCE"))
             assert "cannot be written" in sentence
             assert "File too large" in sentence
     assert saved(full)

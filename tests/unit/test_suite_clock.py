@@ -16,6 +16,8 @@ from benchmarks.suite.clock import POINTS, Watch
 from benchmarks.suite.methods import METHODS, built
 from benchmarks.suite.workloads import Task, Workload, classes, dense
 
+pytestmark = pytest.mark.full
+
 
 def tiny(steps: int = 50, norms: bool = False) -> Task:
     """Three classes told apart by the largest of three numbers."""

@@ -24,6 +24,8 @@ from steepest.train.guard import Diverged
 from steepest.tuning import handover
 from steepest.tuning.constants import SHORT
 
+pytestmark = pytest.mark.full
+
 
 def tiny(steps: int = 600, n: int = 95) -> Task:
     """Three classes told apart by the largest of three numbers."""

@@ -13,6 +13,8 @@ from benchmarks.suite import finals, frozen, ledger, running, scores
 from benchmarks.suite.running import Wanted
 from steepest.optim.errors import UserError
 
+pytestmark = pytest.mark.full
+
 NAMES = ("mnist_mlp", "letter_mlp")
 
 

@@ -14,6 +14,8 @@ from benchmarks.suite.variants import VARIANTS
 from benchmarks.suite.workloads import CORE, HELD_OUT, STEPS, Task, named
 from steepest.optim.errors import UserError
 
+pytestmark = pytest.mark.full
+
 ALL = {one.name: one for one in (*CORE, *HELD_OUT)}
 SHAPES = {
     "mnist": ((1, 28, 28), 10),

@@ -232,8 +232,6 @@ def test_functions_stand_in_a_recipe_by_their_import_path() -> None:
     run = st.fit(numbered(), loss=nn.functional.multi_margin_loss, **SHORT)
     assert run.recipe.loss == "torch.nn.functional:multi_margin_loss"
     assert st.resume(run.folder, data=numbered(), budget="+1 steps").steps == 3
-    again = st.fit(run.folder / "recipe.toml", data=numbered(), out="again")
-    assert again.status == "finished"
 
 
 def test_rules_bear_the_names_of_recipes() -> None:

@@ -218,8 +218,8 @@ def tuned_loop(out: str, hook: Hook) -> Any:
 def _looped(out: str, hook: Hook, net: nn.Module, opt: Any, **own: Any) -> nn.Module:
     x, y = points()
     settings: dict[str, Any] = {"budget": "30 steps", "batch_size": 12, "save_every": "4 steps", "keep": 1}
-    settings |= {"evaluate": lambda: {"loss": float(nn.functional.mse_loss(net(x), y).detach())}, "seed": 3}
-    with face.loop(net, opt, (x, y), out=out, on_step=hook, **settings | own) as steps:
+    settings |= {"evaluate": lambda: {"loss": float(nn.functional.mse_loss(net.eval()(x), y).detach())}}
+    with face.loop(net, opt, (x, y), out=out, seed=3, on_step=hook, **settings | own) as steps:
         for a, b in steps:
             steps.step(nn.functional.mse_loss(net(a), b))
     return net

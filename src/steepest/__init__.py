@@ -8,6 +8,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from steepest.optim import PUBLIC
+
 if TYPE_CHECKING:
     from steepest.commands.compare import compare
     from steepest.commands.fit import fit
@@ -53,14 +55,6 @@ _HOMES = {
 }
 """Where each public name lives; it is imported when first asked for: `import steepest` costs nothing."""
 
-_PUBLIC = {
-    "batch": "optim.batch",
-    "rules": "optim.rules",
-    "schedule": "optim.schedule",
-    "wrap": "optim.wrappers",
-}
-"""Modules with a public path of their own, and where they lie."""
-
 _MOVED = {
     "errors": "optim.errors",
     "gradient": "optim.clipping",
@@ -71,25 +65,30 @@ _MOVED = {
 }
 """Modules that have moved: their old path works for one version, with a warning that names the new one."""
 
+_PICKLED = {"engine": "optim.engines", "folder": "files", "torch.drop_ins": "optim.engines.torch.drop_ins"}
+"""Modules whose former paths stand in pickles of optimizers and runs."""
+
 
 class _Aliases:
-    """Finds the modules of `_PUBLIC` and `_MOVED`, and all below them, under the paths that people write."""
+    """Finds the modules of these tables, and all below them, by the paths that pickles and people write."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """A spec that hands out the module itself, not a copy; None for any other name."""
-        package, _, rest = name.partition(".")
-        top, _, below = rest.partition(".")
-        home = (_PUBLIC.get(top) or _MOVED.get(top)) if package == "steepest" else None
-        if home is None:
+        package, _, inside = name.partition(".")
+        if package != "steepest":
             return None
-        if top in _MOVED and not below:
-            import warnings
+        for old, home in (PUBLIC | _MOVED | _PICKLED).items():
+            if inside == old or inside.startswith(f"{old}."):
+                if inside in _MOVED:
+                    import warnings
 
-            told = f"steepest.{top} is now steepest.{home}; the old path goes with the next version."
-            warnings.warn(told, FutureWarning, stacklevel=2)
-        real = ".".join(filter(None, ("steepest", home, below)))
-        return ModuleSpec(name, _Alias(import_module(real)), origin=real)  # pyright: ignore[reportArgumentType]
+                    told = f"steepest.{old} is now steepest.{home}; the old path goes with the next version."
+                    warnings.warn(told, FutureWarning, stacklevel=2)
+                real = f"steepest.{home}{inside.removeprefix(old)}"
+                loader = _Alias(import_module(real))
+                return ModuleSpec(name, loader, origin=real)  # pyright: ignore[reportArgumentType]
+        return None
 
 
 class _Alias:
@@ -113,8 +112,8 @@ sys.meta_path.insert(0, _Aliases)  # ahead of the finder of files, which would l
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
-    elif name in _PUBLIC:
-        value = import_module(f"steepest.{_PUBLIC[name]}")
+    elif name in PUBLIC:
+        value = import_module(f"steepest.{PUBLIC[name]}")
     elif name == "__version__":
         value = import_module("importlib.metadata").version("steepest")
     else:

@@ -22,6 +22,9 @@ from steepest.optim.errors import UserError, did_you_mean
 FORMAT = 1
 """Version of the file format; a recipe of a higher one is refused."""
 
+ADDED = ("task_args", "kind_args", "model_args")
+"""Settings that earlier versions did not write; their defaults are what was done then."""
+
 PATHS = ("data", "val", "test", "init")
 """Settings that may name files; in a file they are relative to it and start with a dot."""
 

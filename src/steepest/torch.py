@@ -59,6 +59,9 @@ __all__ = [
     "optimizer",
 ]
 
+__path__: list[str] = []
+"""Nothing lies below; pickles name modules that once did, and `steepest` finds them."""
+
 _OF_RULES = {rule.__name__: rule for rule in RULES if rule.__name__ not in __all__}
 __all__ += list(_OF_RULES)  # pyright: ignore[reportUnsupportedDunderAll]
 

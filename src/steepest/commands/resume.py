@@ -13,7 +13,7 @@ from steepest.comparison.place import is_comparison
 from steepest.evidence import Evidence, append
 from steepest.files import Folder, write_atomic
 from steepest.optim.errors import UserError
-from steepest.recipe import Recipe, settings_in
+from steepest.recipe import ADDED, Recipe, settings_in
 from steepest.report.tuning import is_tuning
 from steepest.run import Run
 from steepest.train import environment, machine
@@ -79,7 +79,7 @@ def _check(place: Folder, objects: dict[str, Any]) -> None:
 
 def _whole(place: Folder) -> Recipe:
     """The run's recipe. It was written with every setting: one that lacks some was cut short."""
-    lost = [name for name in Recipe.model_fields if name not in settings_in(place.recipe)]
+    lost = sorted(Recipe.model_fields.keys() - settings_in(place.recipe).keys() - {*ADDED})
     if lost:
         raise UserError(
             f"{str(place.recipe)!r} is damaged: it lacks {', '.join(lost)}. A run goes on under all its "

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from steepest.optim import rules
+from steepest.optim import public_path, rules
 from steepest.optim.batch import BatchPolicy, named
 from steepest.optim.errors import UserError
 from steepest.optim.rule import Rule
@@ -136,8 +136,8 @@ def _described(value: Any) -> str:
     """The import path of a function or class, which repeats it; "object …" for anything else."""
     name, module = getattr(value, "__qualname__", None), getattr(value, "__module__", None)
     if name and name.isidentifier() and module not in (None, "__main__") and not isinstance(value, nn.Module):
-        return f"{module}:{name}"
-    return f"{MARK}{type(value).__module__}.{type(value).__qualname__}"
+        return f"{public_path(str(module))}:{name}"
+    return f"{MARK}{public_path(type(value).__module__)}.{type(value).__qualname__}"
 
 
 def _of_rule(rule: Rule, written: Mapping[str, Any]) -> dict[str, Any]:

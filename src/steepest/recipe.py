@@ -259,6 +259,12 @@ def settings_in(path: Path) -> dict[str, Any]:
     return found_from(path.parent, settings)
 
 
+def same_settings(one: str, other: str) -> bool:
+    """Whether two recipe texts say the same, whichever version wrote them."""
+    first, second = ({name: {} for name in ADDED} | tomllib.loads(text) for text in (one, other))
+    return {**first, "format": 0} == {**second, "format": 0}
+
+
 def found_from(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as they stand in a file of `folder`, their files named as seen from here."""
     found = {k: os.path.normpath(folder / settings[k]) for k in PATHS if _is_path(settings.get(k))}

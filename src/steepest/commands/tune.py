@@ -20,7 +20,7 @@ from steepest.commands.share import Share, share
 from steepest.evidence import Evidence
 from steepest.files import Folder, Unwritable, write_atomic
 from steepest.optim.errors import UserError
-from steepest.recipe import Recipe
+from steepest.recipe import Recipe, same_settings
 from steepest.report import tuning
 from steepest.train import environment, machine
 from steepest.train.interrupt import Interrupt, Interrupted
@@ -96,7 +96,7 @@ def _begin(place: Folder, job: Job, question: Question) -> bool:
     asked, path = job.asked.relative_to(place.path).to_toml(), place.path / tuning.ASKED
     if path.exists():
         same = plan_of(place.path) == json.loads(question.plan())
-        if path.read_text(encoding="utf-8") != asked or not same:
+        if not same or not same_settings(path.read_text(encoding="utf-8"), asked):
             raise UserError(
                 f"{str(place.path)!r} holds a search with other settings, data, budget or engine. Give this "
                 "one another folder with out= (--out)."

@@ -59,6 +59,11 @@ class Target(ABC):
     why: str
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        """The names, as `run.preprocessing.answers` called them at first."""
+        return self.names
+
+    @property
     def kind(self) -> str:
         """The task, told more closely where that helps people."""
         return self.task

@@ -104,6 +104,9 @@ class Recipe(BaseModel):
     impute: Literal["median", "mean"] | None = Field(
         "median", description="what fills gaps in number columns"
     )
+    kind_args: dict[str, dict[str, Any]] = Field(
+        {}, description="settings of fields or kinds of data by name; kind: what a field is"
+    )
     augment: Name | None = Field(None, description="random change of training images: shift, flip")
 
     model: Name = Field(

@@ -16,9 +16,9 @@ from torch import nn
 
 from steepest import evidence
 from steepest.data import sources
-from steepest.data.batches import batches
+from steepest.data.batches import Held, batches
 from steepest.data.rng import preserved
-from steepest.data.tree import Tree, moved, tensors
+from steepest.data.tree import Tree, moved
 from steepest.evidence import Evidence
 from steepest.files import Folder
 from steepest.models.probe import apply
@@ -28,7 +28,7 @@ from steepest.recipe import Recipe
 from steepest.train import loss, network
 from steepest.train import metrics as measuring
 from steepest.train.given import DATA, Given, separate
-from steepest.train.prepare import prepare
+from steepest.train.prepare import parts_of, prepare
 from steepest.train.preprocessing import Preprocessing
 
 AT_ONCE = 1024
@@ -52,6 +52,7 @@ class Run:
                 f"Run takes model= and {', '.join(f'{one}=' for one in DATA)}, not {unknown[0]}=."
             )
         self._loaded = False
+        self._whole: nn.Module | None = None
         if not self._files.recipe.exists():
             raise UserError(f"There is no run in {str(folder)!r}: it holds no recipe.toml.")
 
@@ -97,14 +98,25 @@ class Run:
         return Preprocessing.from_json(self._files.preprocessing.read_text(encoding="utf-8"))
 
     @property
-    def model(self) -> nn.Module:
-        """The network with the weights to ship, in test mode."""
+    def network(self) -> nn.Module:
+        """The network alone with the final weights, in test mode; it takes `preprocessing.apply(data)`."""
         if not self._loaded:
             self._model = self._model or self._made()
             load_weights(self._model, self._files.model)
             self._loaded = True
         assert self._model is not None
         return self._model.eval()
+
+    @property
+    def model(self) -> nn.Module:
+        """The network behind its encoders, with the final weights, in test mode: it takes what
+        `preprocessing.read(data)` gives, and can be exported as it is. The network alone where the data are a
+        Dataset or stream of your own."""
+        if self._whole is None:
+            device = next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
+            self._whole = self.preprocessing.network(self.network).to(device)
+        self.network.eval()
+        return self._whole.eval()
 
     def predict(self, data: Any) -> np.ndarray:
         """Labels, as text or as whole numbers where the target's were, or numbers in the target's units, for
@@ -134,9 +146,9 @@ class Run:
             focal_gamma=recipe.focal_gamma,
             huber_delta=recipe.huber_delta,
         )
-        with preserved(self.model, training=False), torch.no_grad():
+        with preserved(self.network, training=False), torch.no_grad():
             for batch in self._batches(part):
-                outputs = apply(self.model, batch[0])
+                outputs = apply(self.network, batch[0])
                 terms = fitted.target.terms(batch[1])
                 measures.update(outputs, batch[1], terms, chosen(outputs, batch[1], terms))
         return measures.compute()
@@ -165,7 +177,7 @@ class Run:
         _, given = separate(recipe.model_dump() | self._objects | objects)
         prepared = prepare(recipe, given)
         parts = {name: getattr(prepared, name) for name in ("train", "val", "test")}
-        held = {name: part for name, part in parts.items() if isinstance(part, tuple)}
+        held = {n: p.whole() if isinstance(p, Held) else p for n, p in parts.items() if parts_of(p)}
         if "train" not in held:
             raise UserError("The rows of a Dataset or a loader are not held in memory: take them from it.")
         return held
@@ -188,14 +200,14 @@ class Run:
         return network.make(recipe, Given(), fitted.input_shape, fitted.target.shape(chosen.target))
 
     def _outputs(self, data: Any) -> torch.Tensor:
-        inputs = tensors(self.preprocessing.apply(sources.inputs(data)))
+        inputs = self.preprocessing.read(sources.inputs(data))
         with preserved(self.model, training=False), torch.no_grad():
             parts = [apply(self.model, batch).float().cpu() for batch in self._batches(inputs)]
         return torch.cat(parts)
 
     def _batches(self, data: Any) -> Iterator[Tree]:
         """All rows in their order, where the network is."""
-        device = next((weight.device for weight in self.model.parameters()), torch.device("cpu"))
+        device = next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
         return (moved(batch, device) for (batch,) in batches(data, AT_ONCE, shuffle=False).once())
 
     @property

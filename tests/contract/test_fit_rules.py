@@ -80,7 +80,7 @@ def test_averages_are_shipped_and_trained_weights_are_kept(rule, tmp_path):
             slot = {"asgd": "a", "averaged+adamw": "averaged", "lookahead+adamw": "slow"}[rule]
             expected = part[f"{name}/{slot}"]
         torch.testing.assert_close(shipped[name], expected, rtol=1e-5, atol=1e-6)
-        assert torch.equal(shipped[name], run.model.state_dict()[name])
+        assert torch.equal(shipped[name], run.network.state_dict()[name])
     assert any(not torch.equal(shipped[name], kept.model[name]) for name in shipped)
 
 
@@ -91,7 +91,7 @@ def test_batch_norms_are_measured_anew_and_this_is_recorded(settings):
     assert len(told) == 1
     assert told[0].decided == len(range(0, 168, 16))
     trained = checkpoint.read((run.folder / "best").resolve()).model
-    assert not torch.equal(trained["1.running_mean"], run.model[1].running_mean)
+    assert not torch.equal(trained["1.running_mean"], run.network[1].running_mean)
     plain = st.fit((X, Y), model=normed(), lr=None, **QUICK)
     assert not any(one.choice == "batch_norm" for one in plain.evidence)
 

@@ -32,7 +32,7 @@ def weights(**settings):
     """The shipped weights of a short run, as one vector."""
     data = settings.pop("data", (X, y))
     run = st.fit(data, **QUICK | settings)
-    return torch.cat([w.detach().flatten() for w in run.model.parameters()])
+    return torch.cat([w.detach().flatten() for w in run.network.parameters()])
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +101,8 @@ def test_frozen_weights_stay(tmp_path):
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     before = net[0].weight.clone()
     run = st.fit((X, y), model=net, freeze=["0.*"], **QUICK)
-    assert torch.equal(run.model[0].weight, before)
-    assert not torch.equal(run.model[2].weight, before[:2])
+    assert torch.equal(run.network[0].weight, before)
+    assert not torch.equal(run.network[2].weight, before[:2])
 
 
 def test_a_start_from_a_file():

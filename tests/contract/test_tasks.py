@@ -131,7 +131,7 @@ def test_padding_does_not_move_the_weights():
     nets.append(Tagger())
     nets[1].load_state_dict(nets[0].state_dict())
     runs = [st.fit((data, y), model=net, **settings) for data, net in zip((x, other), nets, strict=True)]
-    for one, two in zip(*(run.model.parameters() for run in runs), strict=True):
+    for one, two in zip(*(run.network.parameters() for run in runs), strict=True):
         assert torch.equal(one, two)
 
 
@@ -145,7 +145,7 @@ def test_microbatches_of_padded_sequences_add_up_to_the_whole_batch():
         net = Tagger()
         net.load_state_dict(first)
         run = st.fit((x, y), model=net, accumulate=accumulate, **settings)
-        weights.append(torch.cat([p.flatten() for p in run.model.parameters()]))
+        weights.append(torch.cat([p.flatten() for p in run.network.parameters()]))
     torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
 
 

@@ -11,8 +11,9 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from steepest import tasks
-from steepest.data import columns, gaps, scaling, sources, split
+from steepest.data import kinds, missing, sources, split
 from steepest.data.batches import batches, count
+from steepest.data.kinds import category, scaled
 from steepest.train import preprocessing
 from steepest.train.preprocessing import Preprocessing
 
@@ -60,11 +61,11 @@ def test_numbers_equal_scikit_learns(scale, scaler, impute):
 def test_slabs_change_no_more_than_rounding(monkeypatch):
     whole = fitted((holed(), Y))[1]
     expected = whole.apply(holed())
-    monkeypatch.setattr(scaling, "SLAB", 7)
+    monkeypatch.setattr(scaled, "SLAB", 7)
     pieces = fitted((holed(), Y))[1]
     rounding = 50 * np.finfo(np.float64).eps
-    np.testing.assert_allclose(pieces.inputs.shift, whole.inputs.shift, rtol=rounding)
-    np.testing.assert_allclose(pieces.inputs.scale, whole.inputs.scale, rtol=rounding)
+    np.testing.assert_allclose(pieces.inputs.scaling.shift, whole.inputs.scaling.shift, rtol=rounding)
+    np.testing.assert_allclose(pieces.inputs.scaling.scale, whole.inputs.scaling.scale, rtol=rounding)
     np.testing.assert_array_equal(whole.apply(holed()), expected)
 
 
@@ -111,7 +112,7 @@ def test_a_table_of_categories_alone(scale, impute):
 
 def test_a_column_named_like_a_count():
     frame = table().rename({"city": "count"})
-    assert fitted(frame, "y")[1].inputs.categories["count"] == ("Bonn", "Lund", "Pisa")
+    assert fitted(frame, "y")[1].inputs.categories.categories["count"] == ("Bonn", "Lund", "Pisa")
 
 
 def test_the_order_of_columns_does_not_matter():
@@ -125,9 +126,9 @@ def test_names_are_left_out_and_frequent_categories_kept():
     frame = pl.DataFrame({"name": [f"n{i}" for i in range(400)], "a": range(400), "y": [0, 1] * 200})
     frame = frame.with_columns(code=pl.Series([f"c{i % 100}" if i > 150 else "c7" for i in range(400)]))
     source = sources.read(frame, "y")
-    made = columns.fit(source.inputs, "standard", "median")
+    made = kinds.fit(source.inputs, "inputs", kinds.Settings()).categories
     assert made.left_out == ("name",)
-    assert len(made.categories["code"]) == columns.MOST
+    assert len(made.categories["code"]) == category.MOST
     assert "c7" in made.categories["code"]
 
 
@@ -141,22 +142,22 @@ def test_a_column_that_is_all_missing_and_one_that_is_constant():
 
 def test_gaps_are_counted_and_empty_columns_named():
     rows = np.arange(N)
-    assert gaps.told(X, rows, "median") == ""
+    assert missing.told(X, rows, "median") == ""
     values = np.column_stack([holed(), np.full(N, np.nan)])
     empty = "empty in all training rows, so that nothing is learnt from them: column 3"
     said = "gaps of the training rows are filled by the median: column 1"
-    assert gaps.told(values, rows, "median") == f"12 {said} (12); {empty}"
-    assert gaps.told(values, rows[:10], "median") == f"2 {said} (2); {empty}"
-    assert gaps.told({"ids": Y, "x": values}, rows, "median").endswith("column 3 of input 1")
+    assert missing.told(values, rows, "median") == f"12 {said} (12); {empty}"
+    assert missing.told(values, rows[:10], "median") == f"2 {said} (2); {empty}"
+    assert missing.told({"ids": Y, "x": values}, rows, "median").endswith("column 3 of input 1")
     other = "gap of other rows is filled by the mean of the training rows"
-    assert gaps.told(X, rows, "mean", [(np.where(np.eye(9) > 0, np.nan, 0.0), rows[:1])]) == f"1 {other}"
-    assert "column 5 (1) and 3 more" in gaps.told(np.where(np.eye(9) > 0, np.nan, 0.0), rows[:9], "mean")
+    assert missing.told(X, rows, "mean", [(np.where(np.eye(9) > 0, np.nan, 0.0), rows[:1])]) == f"1 {other}"
+    assert "column 5 (1) and 3 more" in missing.told(np.where(np.eye(9) > 0, np.nan, 0.0), rows[:9], "mean")
 
 
 def test_an_empty_column_of_a_table_is_named_and_is_no_category():
     void, some = pl.Series([None] * N, dtype=pl.String), pl.Series([None] + [1.0] * (N - 1))
     frame = table().with_columns(void=void, gone=pl.lit(None, pl.Float64), some=some)
-    said = gaps.told(frame, np.arange(N), "mean")
+    said = missing.told(frame, np.arange(N), "mean")
     assert said.startswith("1 gap of the training rows is filled by the mean: some (1); empty")
     assert said.endswith(": void, gone")
     assert "void" not in " ".join(fitted(frame, "y")[1].sentences())

@@ -55,8 +55,8 @@ def test_rows_to_evaluate_are_moved_there_with_their_targets(
 ) -> None:
     run, data = moved
     places = []
-    seen = SimpleNamespace(update=lambda _, target, loss: places.append(target.device), compute=dict)
+    seen = SimpleNamespace(update=lambda _, target, *__: places.append(target.device), compute=dict)
     monkeypatch.setattr(measuring, "build", lambda *_, **__: seen)
-    monkeypatch.setattr(loss, "build", lambda *_, **__: lambda _, target: places.append(target.device))
+    monkeypatch.setattr(loss, "build", lambda *_, **__: lambda _, target, *__: places.append(target.device))
     run.evaluate(data)
     assert places == [ELSEWHERE, ELSEWHERE]

@@ -6,7 +6,7 @@ workers, processes, nor on what was drawn before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal, Protocol
@@ -18,12 +18,37 @@ from steepest.data import augment as augmentation
 from steepest.data.examples import loader
 from steepest.data.order import Plan
 from steepest.data.stream import StreamBatches
-from steepest.data.tree import Tree, count, cut, gather, is_tree, leaves, tensors
+from steepest.data.tree import Tree, count, cut, gather, is_tree, leaves, tensors, zipped
 from steepest.data.varied import VariedPlan
 from steepest.optim.batch import BatchPolicy, named
 from steepest.optim.errors import UserError
 
-__all__ = ["ArrayBatches", "Batches", "DatasetBatches", "batches", "count"]
+__all__ = ["ArrayBatches", "Batches", "DatasetBatches", "Held", "batches", "count"]
+
+
+SLAB = 1 << 20
+"""Numbers that are encoded at a time."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Examples in memory that are encoded batch by batch, as what was read takes less room than features do.
+
+    data    (inputs as they were read, target) or (inputs, target, weight): tensors
+    encode  inputs of a batch → features"""
+
+    data: tuple[Tree, ...]
+    encode: Callable[[Tree], Tree]
+
+    def __len__(self) -> int:
+        return count(self.data)
+
+    def whole(self) -> tuple[Tree, ...]:
+        """All examples with their inputs encoded, by pieces, so that wide copies stay small."""
+        wide = max(1, sum(leaf[:1].numel() for leaf in leaves(self.data[0])))
+        pieces = [self.encode(piece) for piece in cut(self.data[0], max(1, SLAB // wide))]
+        features = pieces[0] if len(pieces) == 1 else zipped(lambda *parts: torch.cat(parts), *pieces)
+        return (features, *self.data[1:])
 
 
 class Batches(Protocol):
@@ -76,14 +101,15 @@ def batches(
     if is_stream(data):
         _check_own_size(policy)
         return StreamBatches(data, _whole(accumulate), seed, how)
-    whole = in_memory(data)
+    encode = data.encode if isinstance(data, Held) else None
+    whole = data.data if isinstance(data, Held) else in_memory(data)
     examples = count(whole) if whole is not None else _length(data)
     if examples < 1:
         raise UserError("There are no examples to train on: the data have length 0.")
     plan = planned(policy, examples, seed, shuffle)
     micro = _micro(policy.within(examples), _whole(accumulate))
     if whole is not None:
-        return ArrayBatches(whole, plan, micro, how)
+        return ArrayBatches(whole, plan, micro, how, encode)
     return DatasetBatches(data, plan, micro, how, num_workers)
 
 
@@ -104,12 +130,13 @@ def under(source: Batches, policy: BatchPolicy) -> Batches:
 
 @dataclass
 class ArrayBatches:
-    """Batches gathered from memory, a whole update at a time."""
+    """Batches gathered from memory, a whole update at a time; then encoded, then augmented."""
 
     data: Tree
     plan: Plan | VariedPlan
     micro: int
     augment: augmentation.Augmentation | None = None
+    encode: Callable[[Tree], Tree] | None = None
     epoch: int = field(default=0, init=False)
     resumes_by: Literal["position", "skipping"] = field(default="position", init=False)
 
@@ -128,6 +155,8 @@ class ArrayBatches:
         for step, epoch, index in self.plan.updates(position):
             self.epoch = epoch
             batch = gather(self.data, torch.from_numpy(index).to(self._device))
+            if self.encode is not None:
+                batch = (self.encode(batch[0]), *batch[1:])
             yield cut(augmentation.augmented(batch, self.augment, self.plan.seed, step), self.micro)
 
     def once(self) -> Iterator[list[Tree]]:

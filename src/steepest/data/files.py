@@ -11,14 +11,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from steepest.data.kinds.date import TIMES
 from steepest.data.tables import check_names
 from steepest.optim.errors import UserError, did_you_mean
 
 MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "?"]
 """What stands for a missing value in a text file."""
-
-TIMES = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
-"""Dates and times that are known in text: ISO 8601."""
 
 LOOKED_AT = 10_000
 """Rows that tell the types of columns; where a later row disproves them, all rows are looked at."""

@@ -59,6 +59,16 @@ def pair(function: Callable[[Any, Any], Any], form: Tree, data: Tree) -> Tree:
     return function(form, data)
 
 
+def zipped(function: Callable[..., Any], *trees: Tree) -> Tree:
+    """The tree of function(leaf of the first, leaf of the second, …) over trees of one form."""
+    first = trees[0]
+    if isinstance(first, dict):
+        return {name: zipped(function, *(tree[name] for tree in trees)) for name in first}
+    if isinstance(first, tuple | list):
+        return type(first)(zipped(function, *branches) for branches in zip(*trees, strict=True))
+    return function(*trees)
+
+
 def is_tree(data: Any) -> bool:
     """Whether every leaf is a tensor or an array (and there is one)."""
     kinds = [isinstance(leaf, torch.Tensor | np.ndarray) for leaf in leaves(data)]

@@ -15,4 +15,27 @@ def converted(content: Mapping[str, Any]) -> dict[str, Any]:
     else:
         whole = answers.get("whole", False)
         target = {"task": "classification", **named, "classes": answers["classes"], "whole": whole}
-    return {**content, "format": 2, "target": target}
+    inputs = _encoder(content["inputs"], content["input_shape"])
+    return {**content, "format": 2, "target": target, "inputs": inputs}
+
+
+def _encoder(form: Mapping[str, Any], shape: Mapping[str, Any]) -> dict[str, Any]:
+    """A form of an input as an encoder; whole numbers beside other inputs were kept as they came."""
+    ((kind, content),) = form.items()
+    if kind == "dict":
+        return {"dict": {name: _encoder(part, shape["dict"][name]) for name, part in content.items()}}
+    if kind == "tuple":
+        parts = zip(content, shape["tuple"], strict=True)
+        return {"tuple": [_encoder(part, of) for part, of in parts]}
+    if kind == "columns":
+        numbers = {
+            "columns": [[name, "number"] for name in content["numbers"]],
+            "scaling": content["scaling"],
+        }
+        categories = {"categories": list(content["categories"].items()), "left_out": content["left_out"]}
+        held = numbers if content["numbers"] else None
+        return {"kind": "table", "numbers": held, "categories": categories, "others": []}
+    if kind == "scaling":
+        of = "picture" if len(shape["shape"]) == 3 else "array"
+        return {"kind": of, "scaling": content, "shape": shape["shape"]}
+    return dict(form)

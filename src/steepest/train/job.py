@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from steepest.data.batches import Batches, batches, count
+from steepest.data.batches import Batches, Held, batches, count
 from steepest.data.rng import preserved
 from steepest.data.tree import Tree, moved
 from steepest.evidence import Evidence
@@ -212,4 +212,6 @@ def _check_measured(job: Job, outputs: Any, target: Any) -> None:
 
 def _on(device: torch.device, part: Any) -> Any:
     """Data held in memory, moved to the device at once; anything else as it is, moved batch by batch."""
+    if isinstance(part, Held):
+        return replace(part, data=moved(part.data, device))
     return moved(part, device) if isinstance(part, tuple) else part

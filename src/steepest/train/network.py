@@ -21,7 +21,7 @@ from steepest.recipe import Recipe
 from steepest.train import memory
 from steepest.train.given import Given
 from steepest.train.loss import Loss
-from steepest.train.prepare import Prepared
+from steepest.train.prepare import Prepared, parts_of
 
 LOOKED_AT = 256
 """Examples that the signal of a fresh network is measured on."""
@@ -37,7 +37,7 @@ def build(
         model = make(recipe, given, prepared.preprocessing.input_shape, outputs)
         inputs = _taken(model, prepared.train, recipe)
         for name, part in {"val": prepared.val, "test": prepared.test}.items():
-            if isinstance(part, tuple):  # held in memory: a look costs nothing
+            if parts_of(part):  # held in memory: a look costs nothing
                 _taken(model, part, recipe, f" of the part {name!r}")
         start.initialise(model, recipe.init, key(recipe.seed, "start") % 2**63, inputs)
         _freeze(model, recipe.freeze)

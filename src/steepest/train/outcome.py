@@ -16,6 +16,7 @@ from steepest.files import Folder, write_atomic
 from steepest.train.fitting import averages, measure, predictions, renew
 from steepest.train.job import Job
 from steepest.train.loop import Loop
+from steepest.train.prepare import parts_of
 
 KEPT = 10_000
 """Test examples whose truth and guess are kept for the report."""
@@ -85,8 +86,8 @@ def _first_answers(job: Job) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _pictures(job: Job, truth: np.ndarray, guess: np.ndarray, score: np.ndarray) -> dict[str, np.ndarray]:
     """Pictures of the mistakes that the network was surest of; {} where inputs are no pictures."""
-    part = job.prepared.test
-    images = part[0] if isinstance(part, tuple) and isinstance(part[0], torch.Tensor) else torch.empty(0)
+    held = parts_of(job.prepared.test)
+    images = held[0] if held and isinstance(held[0], torch.Tensor) else torch.empty(0)
     wrong = np.flatnonzero(truth != guess)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(wrong):
         return {}

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from steepest import tasks
-from steepest.data import gaps, sources
+from steepest.data import missing, sources
+from steepest.data.batches import Held
+from steepest.data.rng import preserved
 from steepest.data.source import Source
 from steepest.data.split import Split, split
 from steepest.evidence import Evidence
+from steepest.models.import_path import imported
 from steepest.optim.errors import UserError
 from steepest.recipe import Recipe
 from steepest.tasks import Target
@@ -58,12 +63,22 @@ def prepare(recipe: Recipe, given: Given) -> Prepared:
     posed = tasks.pose(source, recipe.task, recipe.task_args)
     val, test = (_own_part(recipe, given, name) for name in ("val", "test"))
     parts = split(source, posed, val, test, recipe.split, recipe.seed)
-    fitted = preprocessing.fit(
-        source, posed, parts.train, recipe.scale, recipe.impute, scale_target=_known_loss(recipe, given)
-    )
     held = {"train": source, "val": _source_of(val, source), "test": _source_of(test, source)}
     rows = {name: getattr(parts, name) for name in held}
-    made = {name: _examples(fitted, held[name], rows[name]) for name in held}
+    taught = preprocessing.take(source.inputs, parts.train) if source.view.held else None
+    fitted = preprocessing.fit(
+        source,
+        posed,
+        parts.train,
+        recipe.scale,
+        recipe.impute,
+        scale_target=_known_loss(recipe, given),
+        kind_args=recipe.kind_args,
+        embeds=_embeds(recipe, given, taught, posed),
+        inputs=taught,
+    )
+    taken = {"train": taught, "val": None, "test": None}
+    made = {name: _examples(fitted, held[name], rows[name], taken.pop(name)) for name in held}
     made = _of_mean_one(made if source.weight is not None else _without_equal_weights(made))
     return Prepared(
         source=source,
@@ -103,7 +118,7 @@ def _gaps(
     if "train" not in seen:
         return ()
     train = seen.pop("train")
-    found = gaps.told(*train, recipe.impute, list(seen.values()))
+    found = missing.told(*train, recipe.impute, list(seen.values()))
     return (Evidence("impute", recipe.impute, found),) if found else ()
 
 
@@ -123,38 +138,49 @@ def _source_of(part: float | Source, whole: Source) -> Source:
     return part if isinstance(part, Source) else whole
 
 
-def _examples(fitted: Preprocessing, source: Source, rows: np.ndarray) -> Any:
-    return fitted.examples(source, rows) if len(rows) or source.examples is None else None
+def _examples(fitted: Preprocessing, source: Source, rows: np.ndarray, inputs: Any) -> Any:
+    return fitted.examples(source, rows, inputs) if len(rows) or source.examples is None else None
+
+
+def parts_of(part: Any) -> tuple[Any, ...]:
+    """(inputs, target) or (inputs, target, weight) of a part that is held in memory; () of any other."""
+    return part.data if isinstance(part, Held) else part if isinstance(part, tuple) else ()
+
+
+def _with(part: Any, parts: tuple[Any, ...]) -> Any:
+    return replace(part, data=parts) if isinstance(part, Held) else parts
 
 
 def _without_equal_weights(parts: dict[str, Any]) -> dict[str, Any]:
     """Examples that all bring as many terms to the loss need no weights, which not every loss can take."""
-    weights = [part[2] for part in parts.values() if isinstance(part, tuple) and len(part) > 2]
+    weights = [held[2] for part in parts.values() if len(held := parts_of(part)) > 2]
     if not weights or any((weight != weights[0][0]).any() for weight in weights):
         return parts
-    return {name: part[:2] if isinstance(part, tuple) else part for name, part in parts.items()}
+    return {name: _with(part, held[:2]) if (held := parts_of(part)) else part for name, part in parts.items()}
 
 
 def _of_mean_one(parts: dict[str, Any]) -> dict[str, Any]:
     """Sample weights over their training mean: their unit must not act as a factor on the learning rate."""
-    train = parts["train"]
-    if not isinstance(train, tuple) or len(train) < 3:
+    if len(train := parts_of(parts["train"])) < 3:
         return parts
     for name, part in parts.items():
         _check_weights(name, part)
     mean = train[2].mean()
-    return {name: part and (*part[:2], part[2] / mean) for name, part in parts.items()}
+    return {
+        name: part and _with(part, (*(held := parts_of(part))[:2], held[2] / mean))
+        for name, part in parts.items()
+    }
 
 
 def _check_weights(name: str, part: Any) -> None:
     """Every part must weigh something, in float32; and have weights at all."""
     if part is None:
         return
-    if len(part) < 3:
+    if len(held := parts_of(part)) < 3:
         raise UserError(
             f"The training data have sample weights and {name} has none. Write {name}=(X, y, weight)."
         )
-    total = float(part[2].sum())
+    total = float(held[2].sum())
     if not 0 < total < float("inf"):
         raise UserError(
             f"The sample weights of the part {name!r} add up to {total:g} as 32-bit numbers, so nothing can "
@@ -188,3 +214,27 @@ def _check_same(recipe: Recipe, source: Source) -> None:
             "columns that are taken from them, differ. "
             'Restore them, or set data_fingerprint = "none" to take the new content.'
         )
+
+
+def _embeds(recipe: Recipe, given: Given, inputs: Any, target: Target) -> bool:
+    """Whether the person's network has an embedding; one that a function makes is made without memory."""
+    asked = given.of(recipe, "model")
+    if isinstance(asked, str) and ":" not in asked:
+        return False
+    if not isinstance(asked, nn.Module):
+        asked = _made(asked, inputs, target)
+    return asked is not None and any(
+        isinstance(one, nn.Embedding | nn.EmbeddingBag) for one in asked.modules()
+    )
+
+
+def _made(asked: Any, inputs: Any, target: Target) -> nn.Module | None:
+    """What a function makes for whole numbers, on no device; None for other inputs, and where it cannot."""
+    if not isinstance(inputs, np.ndarray) or inputs.dtype.kind not in "iu":
+        return None
+    outputs = target.shape(target.layouts[0])[0] or 1
+    try:
+        with preserved(), torch.device("meta"):
+            return (imported(asked) if isinstance(asked, str) else asked)(inputs.shape[1:], outputs)
+    except Exception:  # whatever it is, it is said where the network is made in earnest
+        return None

@@ -1,33 +1,73 @@
-"""`Preprocessing`: what the training part taught about inputs and target, as plain numbers."""
+"""`Preprocessing`: what the training part taught about inputs and target; a network that begins with it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
+from torch import nn
 
 from steepest import tasks
-from steepest.data import columns, forms, scaling
-from steepest.data.columns import Columns
-from steepest.data.scaling import Impute, Scale, Scaling
+from steepest.data import kinds
+from steepest.data.batches import Held
+from steepest.data.kinds import table
+from steepest.data.kinds.encoder import Encoder, Impute, Scale, Settings
 from steepest.data.source import Source
-from steepest.data.tree import Tree, apply, leaves, pair, tensor, tensors
-from steepest.optim.errors import UserError
+from steepest.data.tree import Tree, apply, count, leaves, pair, tensor, tensors
+from steepest.models.probe import apply as called
+from steepest.optim.errors import UserError, did_you_mean
 from steepest.tasks import Target
 from steepest.train import format_1
 
 FORMAT = 2
 
+AHEAD = 1 << 24
+"""Bytes of features up to which inputs are encoded once, ahead of training, though they take more room so."""
 
-@dataclass(frozen=True)
+ALONE = "inputs"
+"""Name of a field that has none: the inputs are one array."""
+
+
+class Encoded(nn.Module):
+    """A network that begins with its encoders: it takes what `Preprocessing.read` gives.
+
+    network  as it was handed over or made;   inputs: the encoders"""
+
+    def __init__(self, encoders: Tree, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.inputs = nn.ModuleList(one for one in leaves(encoders) if isinstance(one, nn.Module))
+        numbers = iter(range(len(self.inputs)))
+        self._form = apply(lambda one: None if one is None else next(numbers), encoders)
+
+    def forward(self, *fields: Any, **named: Any) -> Any:
+        """The outputs of the network. Several inputs come by place or by name, as the network takes them."""
+        one = not isinstance(self._form, dict | tuple)
+        given = named or (fields[0] if one and len(fields) == 1 else fields)
+        return called(self.network, pair(self._features, self._form, given))
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The network's own, by its own names: encoders have nothing to save."""
+        return self.network.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load what `state_dict` of this, or of the network, gave."""
+        return self.network.load_state_dict(state_dict, *args, **kwargs)
+
+    def _features(self, number: int | None, field: Any) -> Any:
+        return field if number is None else called(self.inputs[number], field)
+
+
+@dataclass(frozen=True, eq=False)
 class Preprocessing:
     """From a person's data to a network's numbers, and back.
 
-    inputs       the form of every input: Scaling, Columns, or None for one that stays as it is
+    inputs       the encoder of every input, or None for data that stay as they are
     target       how targets become numbers and outputs become answers
     input_shape  shape of one example as the network sees it, a tree where there are several inputs
     """
@@ -41,30 +81,52 @@ class Preprocessing:
         """The target, under its old name."""
         return self.target
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Preprocessing) and self.to_json() == other.to_json()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def read(self, inputs: Any) -> Tree:
+        """Inputs (a frame, an array or a tree of them) as the encoders take them: tensors of narrow types, as
+        `Run.model` is called with."""
+        return pair(lambda one, leaf: tensors(leaf) if one is None else one.read(leaf), self.inputs, inputs)
+
+    def encode(self, fields: Tree) -> Tree:
+        """What was read as the network takes it: features, or numbers to look up."""
+        with torch.no_grad():
+            return pair(lambda one, field: field if one is None else called(one, field), self.inputs, fields)
+
     def apply(self, inputs: Any) -> Tree:
-        """Inputs (a frame, an array or a tree of them) as float32 arrays.
+        """Inputs read and encoded, as float32 arrays; whole numbers to look up as whole numbers."""
+        return apply(lambda features: features.numpy(), Held((self.read(inputs),), self.encode).whole()[0])
 
-        Of several inputs, those of integers stay as they are: numbers to look up in an embedding."""
-        return pair(_applied, self.inputs, inputs)
+    def network(self, model: nn.Module) -> nn.Module:
+        """The network that takes what `read` gives; the model itself where nothing is read."""
+        return model if self.inputs is None else Encoded(self.inputs, model)
 
-    def examples(self, source: Source, rows: np.ndarray) -> Any:
-        """(inputs, target) or (inputs, target, weight) of these rows, as tensors for `batches`; of a user's
-        Dataset the Subset, of a stream the stream itself."""
+    def examples(self, source: Source, rows: np.ndarray, inputs: Any = None) -> Any:
+        """(inputs, target) or (inputs, target, weight) of these rows, for `batches`: tensors of features, or
+        `Held` where features would take much more room than what was read. Of a user's Dataset the Subset,
+        of a stream the stream itself.   inputs: those rows, where they were taken already"""
         if not source.view.held:
             return source.view.part(rows)
         if source.target is None:
             raise UserError(
                 f"{source.name} has no target to compare with. Give data with the column or array."
             )
-        parts = [self.apply(take(source.inputs, rows)), self.target.encode(source.target[rows])]
-        counted = self.target.terms(tensor(parts[1]))
+        fields = self.read(take(source.inputs, rows) if inputs is None else inputs)
+        parts = [fields, tensor(self.target.encode(source.target[rows]))]
+        counted = self.target.terms(parts[1])
         weight = None if source.weight is None else source.weight[rows]
         if counted is not None:  # an example counts by the terms that it brings to the loss
             weight = counted.numpy() * (1.0 if weight is None else weight)
         if weight is not None:
             with np.errstate(over="ignore"):  # the mean of the weights is checked when it is divided by
-                parts.append(weight.astype(np.float32))
-        return tensors(tuple(parts))
+                parts.append(tensor(weight.astype(np.float32)))
+        held = Held(tensors(tuple(parts)), self.encode)
+        wide = 4 * count(fields) * sum(int(np.prod(shape)) for shape in shapes(self.input_shape))
+        narrow = sum(leaf.nbytes for leaf in leaves(fields))
+        return held.whole() if wide <= max(AHEAD, narrow) else held
 
     def decode(self, outputs: np.ndarray | torch.Tensor) -> np.ndarray:
         """Answers in the target's own words or units: labels as text, or numbers."""
@@ -72,31 +134,29 @@ class Preprocessing:
 
     def sentences(self) -> list[str]:
         """Lines for people: what is predicted, and what is done to target and inputs."""
-        return [
-            *self.target.sentences(),
-            *(line for form in leaves(self.inputs) for line in _sentences(form)),
-        ]
+        done = (line for one in leaves(self.inputs) if one is not None for line in one.sentences())
+        return [*self.target.sentences(), *done]
 
     def to_json(self) -> str:
         """All of it as text; `from_json` gives the equal object."""
         content = {
             "format": FORMAT,
-            "inputs": forms.to_plain(self.inputs),
+            "inputs": _plain(self.inputs),
             "target": {"task": self.target.task, **self.target.config()},
-            "input_shape": forms.to_plain(self.input_shape),
+            "input_shape": _plain(self.input_shape),
         }
         return json.dumps(content, indent=1)
 
     @staticmethod
     def from_json(text: str) -> Preprocessing:
-        """The object that `to_json` wrote."""
+        """The object that `to_json` wrote, in this version or an earlier one."""
         try:
             content = json.loads(text)
             written = content["format"]
             if written in (1, FORMAT):
                 content = format_1.converted(content) if written == 1 else content
-                form, shape = (forms.from_plain(content[name]) for name in ("inputs", "input_shape"))
-                return Preprocessing(form, tasks.restore(content["target"]), shape)
+                encoders, shape = (_restored(content[name]) for name in ("inputs", "input_shape"))
+                return Preprocessing(encoders, tasks.restore(content["target"]), shape)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"preprocessing.json is damaged ({error}). Fit again, or restore the file."
@@ -114,6 +174,9 @@ def fit(
     impute: Impute = "median",
     *,
     scale_target: bool = True,
+    kind_args: Mapping[str, Mapping[str, Any]] | None = None,
+    embeds: bool = False,
+    inputs: Any = None,
 ) -> Preprocessing:
     """What the training rows of a source teach; no other row is looked at but to refuse what cannot be read.
 
@@ -121,18 +184,20 @@ def fit(
     impute  "median" or "mean" in the place of missing numbers; None refuses them
     scale_target  whether numbers to predict are standardised: not under a loss of the user's own, which
                   does not know of it
+    kind_args  the recipe's;   embeds: whether the network has an embedding to look whole numbers up in
+    inputs  of the training rows, where they were taken already
     """
     if not source.view.held:
         return Preprocessing(None, target.fitted(None), source.view.example_shape())
     if isinstance(source.inputs, pl.DataFrame):
-        columns.check_text(source.inputs)
-    taught = take(source.inputs, train)
-    several = isinstance(taught, dict | tuple)
-    form = apply(lambda leaf: _fitted(leaf, scale, impute, several), taught)
+        table.check_text(source.inputs)
+    taught = take(source.inputs, train) if inputs is None else inputs
+    settings = Settings(scale, impute, kind_args or {}, isinstance(taught, dict | tuple), embeds)
+    _check_args(settings, taught)
+    encoders = _fitted(taught, ALONE, settings)
     assert source.target is not None
     fitted = target.fitted(source.target[train], scale_target)
-    shape = pair(lambda one, leaf: tuple(_applied(one, leaf[:1]).shape[1:]), form, taught)
-    return Preprocessing(form, fitted, shape)
+    return Preprocessing(encoders, fitted, apply(lambda one: tuple(one.shape), encoders))
 
 
 def take(inputs: Tree, rows: np.ndarray) -> Tree:
@@ -140,39 +205,54 @@ def take(inputs: Tree, rows: np.ndarray) -> Tree:
     return inputs[rows] if isinstance(inputs, pl.DataFrame) else apply(lambda leaf: leaf[rows], inputs)
 
 
-def _fitted(leaf: Any, scale: Scale, impute: Impute, several: bool) -> Scaling | Columns | None:
-    if isinstance(leaf, pl.DataFrame):
-        return columns.fit(leaf, scale, impute)
-    if several and leaf.dtype.kind in "iu":
-        return None
-    return scaling.fit(leaf, scale, impute)
+def shapes(tree: Tree) -> list[tuple[int, ...]]:
+    """The shapes in a tree of them."""
+    if isinstance(tree, dict):
+        tree = tuple(tree.values())
+    if all(isinstance(size, int) for size in tree):
+        return [tree]
+    return [shape for branch in tree for shape in shapes(branch)]
 
 
-def _applied(form: Scaling | Columns | None, leaf: Any) -> np.ndarray:
-    if form is None:
-        return leaf
-    if isinstance(form, Columns):
-        if (
-            isinstance(leaf, np.ndarray)
-            and leaf.ndim == 2
-            and leaf.shape[1] == len(form.numbers)
-            and not form.categories
-        ):
-            leaf = pl.DataFrame(leaf, schema=list(form.numbers), orient="row")
-        if not isinstance(leaf, pl.DataFrame):
-            raise UserError(
-                f"These inputs must come as a table with named columns, got {type(leaf).__name__}."
-            )
-        return form.apply(leaf)
-    return form.apply(leaf)
+def _fitted(taught: Tree, name: str, settings: Settings) -> Tree:
+    if isinstance(taught, dict):
+        return {key: _fitted(branch, key, settings) for key, branch in taught.items()}
+    if isinstance(taught, tuple):
+        return tuple(_fitted(branch, str(place), settings) for place, branch in enumerate(taught))
+    return kinds.fit(taught, name, settings)
 
 
-def _sentences(form: Scaling | Columns | None) -> list[str]:
-    if not isinstance(form, Columns):
-        return []
-    parts = [f"{len(form.numbers)} columns of numbers"] if form.numbers else []
-    parts += [f"{name} in {len(values)} categories" for name, values in form.categories.items() if values]
-    lines = [f"Learns from {', '.join(parts)}."]
-    if form.left_out:
-        lines.append(f"Left out, as nearly every row has another text there: {', '.join(form.left_out)}.")
-    return lines
+def _check_args(settings: Settings, taught: Tree) -> None:
+    """UserError where kind_args names what is neither a field nor a kind."""
+    fields = list(taught) if isinstance(taught, dict) else [ALONE]
+    if isinstance(taught, tuple):
+        fields = [str(place) for place in range(len(taught))]
+    fields += taught.columns if isinstance(taught, pl.DataFrame) else []
+    for name, own in settings.args.items():
+        if name not in (known := [*fields, *kinds.KINDS.names()]):
+            raise UserError(f"kind_args names {name!r}, no field or kind of data.{did_you_mean(name, known)}")
+        if not isinstance(own, Mapping):
+            raise UserError(f"kind_args[{name!r}] must hold settings by name, {{'kind': …}}, got {own!r}.")
+
+
+def _plain(tree: Tree) -> Any:
+    """A tree of encoders or shapes as JSON's own types."""
+    if isinstance(tree, dict):
+        return {"dict": {name: _plain(branch) for name, branch in tree.items()}}
+    if isinstance(tree, tuple) and not all(isinstance(part, int) for part in tree):
+        return {"tuple": [_plain(branch) for branch in tree]}
+    if isinstance(tree, Encoder):
+        return {"kind": tree.kind, **tree.config()}
+    return {"shape": list(tree)} if isinstance(tree, tuple) else {"kept": None}
+
+
+def _restored(plain: Any) -> Tree:
+    """The tree that `_plain` took apart."""
+    if "kind" in plain:
+        return kinds.restore(plain)
+    ((form, content),) = plain.items()
+    if form == "dict":
+        return {name: _restored(part) for name, part in content.items()}
+    if form == "tuple":
+        return tuple(_restored(part) for part in content)
+    return {"shape": tuple, "kept": lambda _: None}[form](content)

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import polars as pl
 
-from steepest.data.columns import is_text, number_matrix
-from steepest.data.scaling import Impute
+from steepest.data.kinds.category import is_text
+from steepest.data.kinds.encoder import Impute
+from steepest.data.kinds.number import numbers
 from steepest.data.tree import Tree, leaves
 
 NAMED = 6
@@ -45,7 +46,9 @@ def _beside(empty: list[str], holes: dict[str, int]) -> int:
 
 def _in(inputs: Tree, rows: np.ndarray) -> dict[str, int]:
     """Columns with gaps among these rows, and how many."""
-    return dict(_of_frame(inputs[rows]) if isinstance(inputs, pl.DataFrame) else _of_arrays(inputs, rows))
+    if isinstance(inputs, pl.DataFrame):
+        return dict(_of_frame(inputs[rows])) if inputs.width else {}
+    return dict(_of_arrays(inputs, rows))
 
 
 def _numbers(inputs: Tree) -> Tree:
@@ -61,7 +64,7 @@ def _of_frame(frame: pl.DataFrame) -> Iterator[tuple[str, int]]:
         if is_text(kind):
             gaps = len(frame) if frame[name].null_count() == len(frame) else 0
         else:
-            gaps = int(np.isnan(number_matrix(frame, (name,))).sum())
+            gaps = int(np.isnan(numbers(frame[name])).sum())
         if gaps:
             yield name, gaps
 

@@ -3,7 +3,7 @@
 1. A training step of networks of growing size on one thread and on all, beside the operations of a forward
    pass: `steepest.train.machine.SHARED` is where `fit` stops taking one thread.
 2. AdamW's kernel over growing weights, alone and on torch's threads:
-   `steepest.optim.engines.kernels.threads.PARALLEL_FROM`.
+   `steepest.optim.engines.kernels.compiled.PARALLEL_FROM`.
 
 python benchmarks/threads.py [pairs]
 """
@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import steepest.torch
 from steepest.models import build
 from steepest.optim.engines import on_numba
-from steepest.optim.engines.kernels import threads
+from steepest.optim.engines.kernels import compiled
 
 NETWORKS = {
     "mlp 256": ("mlp", (64,), (256,), 64),
@@ -65,7 +65,7 @@ def main(pairs: int) -> None:
         found = compare(on(many, step), on(1, step), 5, pairs)
         write("threads", case=name, operations=operations, threads=many, n=pairs, **found)
     torch.set_num_threads(many)
-    with mock.patch.multiple(on_numba, PARALLEL_FROM=0), mock.patch.multiple(threads, PARALLEL_FROM=0):
+    with mock.patch.multiple(on_numba, PARALLEL_FROM=0), mock.patch.multiple(compiled, PARALLEL_FROM=0):
         for size in (1 << 14, 1 << 16, 1 << 17, 1 << 18, 1 << 20):
             step = stepper(steepest.torch.AdamW, [(size // 8,)] * 8)
             found = compare(on(many, step), on(1, step), 5, pairs)

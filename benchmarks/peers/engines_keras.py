@@ -11,7 +11,7 @@ from papers.problem import Problem
 
 from peers import engines
 from steepest.keras import optimizer
-from steepest.optim.engines.axes import outputs_first, outputs_last
+from steepest.optim.engines.named_state import outputs_first, outputs_last
 from steepest.optim.rule import Rule
 
 BACKEND = keras.backend.backend()

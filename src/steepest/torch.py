@@ -22,10 +22,10 @@ from steepest.optim.engines.torch.drop_ins import (
     RMSprop,
     Rprop,
     SparseAdam,
+    class_of,
 )
 from steepest.optim.engines.torch.in_backward import in_backward
 from steepest.optim.engines.torch.of_model import optimizer
-from steepest.optim.engines.torch.of_rule import class_of
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.rules import RULES
 

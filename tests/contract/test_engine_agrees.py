@@ -115,7 +115,9 @@ KERNELS = [(name, torch.float32) for name in WITH_KERNELS] + [(n, torch.float64)
 @each(("name", "dtype"), KERNELS)
 def test_kernels_agree_with_the_reference(name: str, dtype: torch.dtype) -> None:
     found, optimizer = moved(rule_of(name), dtype)
-    assert all(isinstance(x, on_numba.Table) for x in optimizer._plan.families[0].engines), "no kernel ran"
+    assert all(isinstance(x, on_numba.Table) for x in optimizer._plan.weight_groups[0].engines), (
+        "no kernel ran"
+    )
     assert_near(found, rule_of(name), dtype)
 
 

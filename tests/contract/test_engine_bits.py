@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from steepest.optim.engines import on_numba
-from steepest.optim.engines.kernels import reduction, threads
+from steepest.optim.engines.kernels import compiled, reduction
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.rules import AdamW
 
@@ -24,7 +24,7 @@ def use():
 
 def split_from(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_numba, "PARALLEL_FROM", elements)
-    monkeypatch.setattr(threads, "PARALLEL_FROM", elements)
+    monkeypatch.setattr(compiled, "PARALLEL_FROM", elements)
 
 
 def trained() -> RuleOptimizer:

@@ -10,8 +10,8 @@ import torch
 
 from steepest import rules
 from steepest.optim.engines import on_numba, on_numpy
-from steepest.optim.engines.torch.family import Family
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.engines.torch.weight_group import WeightGroup
 from steepest.optim.errors import UserError
 from steepest.optim.maths import lerp
 from steepest.optim.rule import Number, Rule
@@ -131,7 +131,7 @@ def assert_near(optimizer: RuleOptimizer, wanted: list[np.ndarray]) -> None:
 
 
 def engines(optimizer: RuleOptimizer) -> list[str]:
-    return [type(engine).__name__ for family in optimizer._plan.families for engine in family.engines]
+    return [type(engine).__name__ for family in optimizer._plan.weight_groups for engine in family.engines]
 
 
 @pytest.mark.parametrize("rule", [Travelled(), Each()])
@@ -150,7 +150,7 @@ BY_WEIGHT = [
 ]
 
 
-def by_weight(rule: Rule) -> tuple[list[torch.Tensor], Family]:
+def by_weight(rule: Rule) -> tuple[list[torch.Tensor], WeightGroup]:
     """Weights and state after steps with gradients of zero, missing ones, and one that is not finite."""
     draw = torch.Generator().manual_seed(0)
     own = [torch.nn.Parameter(torch.randn(n, generator=draw)) for n in (7, 5, 1, 100, 9, 8)]
@@ -164,7 +164,7 @@ def by_weight(rule: Rule) -> tuple[list[torch.Tensor], Family]:
         optimizer.step()
     assert optimizer._plan is not None
     state = [x.nan_to_num(7.0) for w in own for x in optimizer.state[w].values()]
-    return [w.detach().nan_to_num(7.0) for w in own] + state, optimizer._plan.families[0]
+    return [w.detach().nan_to_num(7.0) for w in own] + state, optimizer._plan.weight_groups[0]
 
 
 @pytest.mark.parametrize("rule", BY_WEIGHT, ids=lambda rule: type(rule).__name__)
@@ -173,7 +173,7 @@ def test_constants_made_together_are_those_of_each_weight(
 ) -> None:
     together, family = by_weight(rule)
     assert bool(family.alike) == (not rule.shared)
-    monkeypatch.setattr(Family, "_alike", lambda self: [])
+    monkeypatch.setattr(WeightGroup, "_alike", lambda self: [])
     assert all(map(torch.equal, together, by_weight(rule)[0]))
 
 
@@ -257,8 +257,8 @@ def test_decay_groups_and_late_weights_share_one_call() -> None:
             w.grad = a.grad = None if (step, n) in ((0, 1), (2, 3)) else torch.full((n + 1,), 1.0 + step)
             own.step()
         optimizer.step()
-        assert len(optimizer._plan.families) == len(optimizer._plan.families[0].engines) == 1
-    assert len(optimizer._plan.families[0].moments) == 4
+        assert len(optimizer._plan.weight_groups) == len(optimizer._plan.weight_groups[0].engines) == 1
+    assert len(optimizer._plan.weight_groups[0].moments) == 4
     for w, a in zip(weights, alone, strict=True):
         assert torch.equal(w, a)
 

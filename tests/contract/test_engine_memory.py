@@ -16,7 +16,7 @@ def sgd_of(*weights: torch.Tensor) -> RuleOptimizer:
 
 
 def engine_of(optimizer: RuleOptimizer) -> str:
-    return type(optimizer._plan.families[0].engines[0]).__name__
+    return type(optimizer._plan.weight_groups[0].engines[0]).__name__
 
 
 def test_a_weight_with_strides_moves_and_its_neighbours_stay() -> None:

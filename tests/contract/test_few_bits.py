@@ -12,8 +12,8 @@ from steepest import rules
 from steepest.optim.engines import on_numba, on_numpy
 from steepest.optim.engines.precision.formats import BLOCK, POSITIVE_8, SIGNED_8, Format
 from steepest.optim.engines.precision.memory import Memory, layout, slots_in_full
-from steepest.optim.engines.state import slot_keys
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.engines.torch.watched_state import slot_keys
 from steepest.optim.rule import Rule
 
 SIZES = (0, 1, 5, 16, 33, 255, 256, 257, 1000)
@@ -125,7 +125,7 @@ def test_the_plain_engine_makes_the_same_numbers(
         if plain:
             monkeypatch.setattr(on_numba, "table", lambda *_: None)
         weights, optimizer = started(rule, kind, 8, **FORMATS[form])
-        engine = type(optimizer._plan.families[0].engines[0]).__name__
+        engine = type(optimizer._plan.weight_groups[0].engines[0]).__name__
         assert engine == ("Leaves" if plain else "Table")
         rows = [numbers(rule, optimizer, w) for w in weights]
         found.append([np.concatenate(column) for column in zip(*rows, strict=True)])

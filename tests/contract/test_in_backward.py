@@ -97,7 +97,7 @@ def test_few_gradients_are_alive_at_once() -> None:
 
 
 def test_weights_without_a_gradient_keep_what_the_model_shares() -> None:
-    """As `Family` has it: the group's scalars advance for all of its weights."""
+    """As `WeightGroup` has it: the group's scalars advance for all of its weights."""
     kept = []
     for inside in (False, True):
         model = net()

@@ -12,10 +12,10 @@ from torch._dynamo.utils import counters
 
 import steepest.torch as ours
 from steepest import rules
-from steepest.optim.engines import on_compiled, on_numpy, on_torch
-from steepest.optim.engines.on_compiled import Flat
+from steepest.optim.engines import on_inductor, on_numpy, on_torch
+from steepest.optim.engines.on_inductor import Flat
 from steepest.optim.engines.on_numpy import NUMPY
-from steepest.optim.engines.torch import choice
+from steepest.optim.engines.torch import weight_group
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.errors import UserError
 from steepest.optim.rule import Rule
@@ -60,7 +60,7 @@ def move(optimizer: RuleOptimizer, steps: range, absent: Any = ()) -> None:
 
 def engines(optimizer: RuleOptimizer) -> set[type]:
     assert optimizer._plan is not None
-    return {type(engine) for family in optimizer._plan.families for engine in family.engines}
+    return {type(engine) for family in optimizer._plan.weight_groups for engine in family.engines}
 
 
 def twins(rule: Rule, dtype: torch.dtype = torch.float32, **kept: Any) -> tuple[RuleOptimizer, RuleOptimizer]:
@@ -102,7 +102,7 @@ def test_it_agrees_with_the_reference(name: str) -> None:
 
 @needs_compiler
 def test_one_compilation_whatever_rate_betas_step_and_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_compiled, "_updates", {})
+    monkeypatch.setattr(on_inductor, "_updates", {})
     counters.clear()
     rule = rules.AdamW(lr=lambda step: 0.01 / step)  # type: ignore[arg-type]
     groups = [{"params": weights()[:2], "weight_decay": 0.0}, {"params": weights()[2:]}]
@@ -163,13 +163,13 @@ def test_slots_stay_where_they_are_while_weights_take_turns() -> None:
 @needs_compiler
 def test_a_large_weight_moves_in_place_to_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
-    for least in (on_compiled.DIRECT, 5):
-        monkeypatch.setattr(on_compiled, "DIRECT", least)
+    for least in (on_inductor.DIRECT, 5):
+        monkeypatch.setattr(on_inductor, "DIRECT", least)
         own = weights()
         optimizer = RuleOptimizer(own, rules.AdamW(lr=0.01), engine="compiled")
         versions = [w._version for w in own]
         move(optimizer, range(1, 5))
-        stretches = optimizer._plan.families[0].engines[0].stretches  # type: ignore[union-attr]
+        stretches = optimizer._plan.weight_groups[0].engines[0].stretches  # type: ignore[union-attr]
         assert sum(one.direct for one in stretches) == (3 if least == 5 else 0)
         assert all(w._version > before for w, before in zip(own, versions, strict=True))
         found.append(values(optimizer))
@@ -177,9 +177,9 @@ def test_a_large_weight_moves_in_place_to_the_same_bits(monkeypatch: pytest.Monk
 
 
 @needs_compiler
-@pytest.mark.parametrize("least", [on_compiled.DIRECT, 2])
+@pytest.mark.parametrize("least", [on_inductor.DIRECT, 2])
 def test_strided_weights_and_gradients(least: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_compiled, "DIRECT", least)
+    monkeypatch.setattr(on_inductor, "DIRECT", least)
     ground = torch.tensor(drawn((4, 6, 2), 0), dtype=torch.float32)
     before, found = ground[..., 1].clone(), []
     for engine in ("compiled", "torch"):
@@ -207,13 +207,13 @@ def test_16_bit_weights_are_rounded_once_and_keep_full_state() -> None:
 
 @needs_compiler
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("least", [on_compiled.DIRECT, 2])
+@pytest.mark.parametrize("least", [on_inductor.DIRECT, 2])
 def test_gradients_of_another_dtype_compile_nothing_in_a_step(
     least: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A compilation that failed there would have moved some weights and not others."""
-    monkeypatch.setattr(on_compiled, "DIRECT", least)
-    monkeypatch.setattr(on_compiled, "_updates", {})
+    monkeypatch.setattr(on_inductor, "DIRECT", least)
+    monkeypatch.setattr(on_inductor, "_updates", {})
     a, b = twins(rules.SGD(lr=0.01), dtype)
     for optimizer in (a, b):
         move(optimizer, range(1))
@@ -343,7 +343,7 @@ def test_without_a_compiler_it_warns_once_and_goes_on(monkeypatch: pytest.Monkey
     def fails(*_: Any, **__: Any) -> Any:
         raise RuntimeError("no compiler here")
 
-    monkeypatch.setattr(on_compiled, "_updates", {})
+    monkeypatch.setattr(on_inductor, "_updates", {})
     monkeypatch.setattr(torch, "compile", fails)
     a, b = twins(rules.AdamW(lr=0.01))
     with pytest.warns(
@@ -357,11 +357,11 @@ def test_without_a_compiler_it_warns_once_and_goes_on(monkeypatch: pytest.Monkey
 
 
 def test_the_engine_goes_by_the_device_unless_it_is_named() -> None:
-    assert [choice.of_device(None, one) for one in ("cpu", "cuda", "mps")] == [
+    assert [weight_group.of_device(None, one) for one in ("cpu", "cuda", "mps")] == [
         "numba",
         "compiled",
         "compiled",
     ]
-    assert choice.of_device("torch", "cuda") == "torch"
+    assert weight_group.of_device("torch", "cuda") == "torch"
     with pytest.raises(UserError, match=r"'numba', 'torch', 'compiled'.*got 'fast'"):
         ours.optimizer(torch.nn.Linear(2, 2), "adamw", engine="fast")

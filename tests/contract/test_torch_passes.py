@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from steepest import rules, wrap
-from steepest.optim.engines.torch import ascent, curvature
+from steepest.optim.engines.torch import passes
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.errors import UserError
 
@@ -53,7 +53,7 @@ def test_the_gradient_is_that_up_the_slope(kind: str, radius: float) -> None:
         assert loss.item() == pytest.approx(before, rel=64 * EPS)
         stretch = [np.abs(w) if kind == "asam" else np.ones_like(w) for w in expected]
         s = [by * slope(w) for by, w in zip(stretch, expected, strict=True)]
-        length = np.sqrt(sum((x**2).sum() for x in s)) + ascent.EPS
+        length = np.sqrt(sum((x**2).sum() for x in s)) + passes.EPS
         e = [radius * by * x / length for by, x in zip(stretch, s, strict=True)]
         expected = [w - 0.01 * slope(w + up) for w, up in zip(expected, e, strict=True)]
         for w, x in zip(ws, expected, strict=True):
@@ -143,7 +143,7 @@ def estimates(count: int) -> torch.Tensor:
     found = []
     for _ in range(count):
         gradients = torch.autograd.grad(bowl.loss(), [bowl.w], create_graph=True)
-        found.append(curvature.hutchinson(gradients, [bowl.w], draw)[0])
+        found.append(passes.hutchinson(gradients, [bowl.w], draw)[0])
     return torch.stack(found)  # type: ignore[arg-type]
 
 
@@ -161,18 +161,18 @@ def test_hutchinson_is_the_diagonal_in_the_mean() -> None:
 
 def test_signs_are_one_and_minus_one_and_nothing_else() -> None:
     draw = torch.Generator().manual_seed(0)
-    z = curvature.signs(torch.zeros(10_000), draw)
+    z = passes.signs(torch.zeros(10_000), draw)
     assert set(z.tolist()) == {-1.0, 1.0}
     assert abs(float(z.mean())) < 5 / 100
 
 
 def test_kernels_share_the_mean_of_their_sizes() -> None:
     d = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-    shared = curvature.by_kernel(d)
+    shared = passes.by_kernel(d)
     assert shared.shape == d.shape
     torch.testing.assert_close(shared[1, 2], d[1, 2].abs().mean().expand(5, 5))
     matrix = d[0, 0]
-    assert curvature.by_kernel(matrix) is matrix
+    assert passes.by_kernel(matrix) is matrix
 
 
 def logits_of(w: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -186,7 +186,7 @@ def test_gauss_newton_is_the_diagonal_of_fisher_in_the_mean() -> None:
     x = torch.randn((7, 3), generator=draw, dtype=DOUBLE)
     p = logits_of(w, x).softmax(1).detach()
     fisher = torch.einsum("bi,bk->ik", x.square(), p * (1 - p)) / len(x)
-    found = torch.stack([curvature.gauss_newton(logits_of(w, x), [w], draw)[0] for _ in range(4000)])
+    found = torch.stack([passes.gauss_newton(logits_of(w, x), [w], draw)[0] for _ in range(4000)])
     error = (found.mean(0) - fisher).abs() / (found.std(0) / len(found) ** 0.5)
     assert float(error.max()) < 5
 
@@ -233,8 +233,8 @@ def test_rules_of_curvature_learn_and_repeat(name: str) -> None:
 def test_the_extra_pass_is_made_when_it_is_due(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     for estimator in ("hutchinson", "gauss_newton"):
-        plain = getattr(curvature, estimator)
-        monkeypatch.setattr(curvature, estimator, lambda *args, f=plain: made.append(1) or f(*args))
+        plain = getattr(passes, estimator)
+        monkeypatch.setattr(passes, estimator, lambda *args, f=plain: made.append(1) or f(*args))
     net, x, y = task()
     optimizer = RuleOptimizer(net.parameters(), CURVED[name])
     closure = fitting(net, x, y, name == "sophiag")

@@ -8,8 +8,8 @@ import torch
 
 from steepest import rules
 from steepest.optim.engines.torch import passes
-from steepest.optim.engines.torch.curvature import by_labels
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.engines.torch.passes import by_labels
 from steepest.optim.errors import UserError
 from steepest.schedule import Exponential
 from steepest.torch import AdamW, optimizer

@@ -14,7 +14,7 @@ from torch import nn
 
 from processes import Process
 from steepest import rules
-from steepest.optim.engines.kernels import threads
+from steepest.optim.engines.kernels import compiled
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.errors import UserError
 
@@ -55,7 +55,7 @@ def alone(shape: tuple[int, ...], how: str, seed: int, steps: int = 3) -> list[b
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("shape", [BELOW, ABOVE], ids=["below", "above"])
 def test_threads_that_step_at_once_end_as_each_alone(shape: tuple[int, ...], how: str) -> None:
-    assert BELOW[0] * BELOW[1] < threads.PARALLEL_FROM <= ABOVE[0] * ABOVE[1]
+    assert BELOW[0] * BELOW[1] < compiled.PARALLEL_FROM <= ABOVE[0] * ABOVE[1]
     want = [alone(shape, how, seed) for seed in range(4)]
     found: dict[int, Any] = {}
     together = threading.Barrier(4)
@@ -104,7 +104,7 @@ def test_threads_may_all_be_the_first_to_need_a_kernel(tmp_path: Path) -> None:
 OPENMP = """
 import ctypes, os
 {imports}
-from steepest.optim.engines.kernels import threads
+from steepest.optim.engines.kernels import compiled
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 
 def tasks():
@@ -116,7 +116,7 @@ opt = RuleOptimizer([weight], "adamw")
 (weight.detach() + 1).sum()  # torch's threads are there
 before = tasks()
 opt.step(gradients=[torch.ones_like(weight)])
-assert threads._parallel() is not None
+assert compiled._parallel() is not None
 assert tasks() == before, (before, tasks())
 """
 TORCH = "import torch"
@@ -141,12 +141,12 @@ def test_kernels_run_on_the_threads_of_torch_where_another_openmp_is_loaded(how:
 
 def test_without_a_way_into_torchs_threads_kernels_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert threads._parallel.__wrapped__() is None
+    assert compiled._parallel.__wrapped__() is None
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(threads, "Path", lambda _: Path("/nowhere"))  # as where there is no /proc
-    assert threads._parallel.__wrapped__() is not None
-    monkeypatch.setattr(threads, "_entry", lambda library: None)
-    assert threads._parallel.__wrapped__() is None
+    monkeypatch.setattr(compiled, "Path", lambda _: Path("/nowhere"))  # as where there is no /proc
+    assert compiled._parallel.__wrapped__() is not None
+    monkeypatch.setattr(compiled, "_entry", lambda library: None)
+    assert compiled._parallel.__wrapped__() is None
 
 
 # --- processes ---
@@ -161,10 +161,10 @@ def test_after_a_fork_the_child_and_the_parent_go_on_to_the_same_bits() -> None:
     want = moved(other, 2, 4)
     child = os.fork()
     if child == 0:
-        os._exit(0 if threads._forked and moved(opt, 2, 4) == want else 1)
+        os._exit(0 if compiled._forked and moved(opt, 2, 4) == want else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert moved(opt, 2, 4) == want
-    assert not threads._forked
+    assert not compiled._forked
 
 
 class Steps(torch.utils.data.Dataset[Any]):

@@ -13,12 +13,11 @@ import torch
 from numba import njit
 
 from steepest import rules
-from steepest.optim.engines.kernels import words
+from steepest.optim.engines.kernels import intrinsics
 from steepest.optim.engines.kernels.source import source
-from steepest.optim.engines.precision import bits, rounding
+from steepest.optim.engines.precision import bits, memory
 from steepest.optim.engines.precision.formats import BLOCK, HALF, POSITIVE, POSITIVE_8, SIGNED, SIGNED_8
-from steepest.optim.engines.precision.memory import Memory, layout
-from steepest.optim.engines.precision.rounding import TORCH_BITS
+from steepest.optim.engines.precision.memory import TORCH_BITS, Memory, layout
 
 CASES = [
     (torch.float32, {"moments": "8bit"}),
@@ -58,7 +57,7 @@ def drawn(count: int) -> np.ndarray:
 @cache
 def loop(name: str) -> Any:
     """A compiled loop over arrays that applies a word of kernels to each element: (x, *others, out)."""
-    word = getattr(words, name)
+    word = getattr(intrinsics, name)
     number = len(inspect.signature(getattr(bits, name)).parameters) - 1
 
     @njit
@@ -257,20 +256,20 @@ def test_the_plain_engine_has_the_same_eight_bits(kind: str) -> None:
     stored, scale = torch.empty(x.size // 3, 3, dtype=torch.uint8), torch.empty(6)
     form = {"signed": SIGNED_8, "positive": POSITIVE_8}[kind]
     numbers = Memory(seed=5).numbers(3)
-    rounding.store(form, stored, torch.from_numpy(x).view_as(stored), rounding.Draws(numbers, 4), scale)
+    memory.store_array(form, stored, torch.from_numpy(x).view_as(stored), memory.Draws(numbers, 4), scale)
     r = random_bits(x.size, 4, 0, *map(int, numbers[1:])) & 0xFFFF
     padded = np.pad(np.stack([x, r.view(np.float32)]), ((0, 0), (0, -x.size % BLOCK)))
     scales, codes, back = by_words(kind, padded[0], padded[1].view(np.int32))
     np.testing.assert_array_equal(scale.numpy(), scales)
     np.testing.assert_array_equal(stored.flatten().numpy(), codes[: x.size])
-    np.testing.assert_array_equal(rounding.load(form, stored, scale).flatten().numpy(), back[: x.size])
+    np.testing.assert_array_equal(memory.load(form, stored, scale).flatten().numpy(), back[: x.size])
 
 
 @njit
 def _chances(count, weight, word, a, b, out):
-    first, second = words.first_key(a, b, weight, word), words.second_key(a, b, weight, word)
+    first, second = intrinsics.first_key(a, b, weight, word), intrinsics.second_key(a, b, weight, word)
     for i in range(count):
-        out[i] = words.chance(i, first, second)
+        out[i] = intrinsics.chance(i, first, second)
 
 
 def random_bits(count: int, weight: int = 0, word: int = 0, a: int = 1, b: int = 2) -> np.ndarray:
@@ -281,7 +280,7 @@ def random_bits(count: int, weight: int = 0, word: int = 0, a: int = 1, b: int =
 
 def test_the_plain_engine_draws_the_same() -> None:
     for weight, a, b in ((0, 1, 2), (7, 0xFFFFFFFF, 0x80000000), (1 << 20, 12345, 0)):
-        draws, x = rounding.Draws((0.0, a, b), weight), torch.empty(10, 100)
+        draws, x = memory.Draws((0.0, a, b), weight), torch.empty(10, 100)
         for word in range(3):
             wanted = random_bits(1000, weight, word, a, b)
             np.testing.assert_array_equal(draws.for_array(x).flatten().numpy(), wanted & 0xFFFF)

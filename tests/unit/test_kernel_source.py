@@ -10,7 +10,7 @@ from numba import njit
 
 from steepest import rules
 from steepest.optim.engines import on_numba
-from steepest.optim.engines.kernels import compiled, threads
+from steepest.optim.engines.kernels import compiled
 from steepest.optim.engines.kernels.inline import NotInlinable
 from steepest.optim.engines.kernels.intrinsics import cube_root
 from steepest.optim.engines.kernels.source import source
@@ -65,7 +65,7 @@ def moved(rule: Rule, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor,
     for sign in (1.0, -0.5, 2.0):
         weight.grad = sign * torch.linspace(-1, 1.5, 41, dtype=dtype)
         optimizer.step()
-    return weight.detach(), type(optimizer._plan.families[0].engines[0]).__name__
+    return weight.detach(), type(optimizer._plan.weight_groups[0].engines[0]).__name__
 
 
 def test_the_whole_vocabulary_is_inlined(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,5 +195,5 @@ def test_without_a_home_kernels_are_made_in_memory(monkeypatch: pytest.MonkeyPat
     for name in ("STEEPEST_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(compiled.Path, "home", homeless)
-    source = threads.SOURCE + "\n# of nobody's cache"
+    source = compiled.SOURCE + "\n# of nobody's cache"
     assert not hasattr(compiled.compiled("team", source, ctypes.c_void_p).module, "__file__")

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from steepest import rules
 from steepest.optim.engines.kernels.reduction import norm
-from steepest.optim.engines.precision import widest
+from steepest.optim.engines.precision import formats
 from steepest.optim.engines.torch import hypergradient
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.train import metrics
@@ -36,15 +36,15 @@ class Narrow(TorchDispatchMode):
 
 @pytest.fixture
 def narrow(monkeypatch):
-    monkeypatch.setattr(widest, "NARROW", {"cpu"})
+    monkeypatch.setattr(formats, "NARROW", {"cpu"})
     return Narrow()
 
 
 def test_others_have_float64():
     here, apple = torch.zeros(1), torch.zeros(1, device="meta")
-    assert widest.widest(here) is torch.float64
-    assert widest.widest(apple) is torch.float64
-    assert "mps" in widest.NARROW
+    assert formats.widest(here) is torch.float64
+    assert formats.widest(apple) is torch.float64
+    assert "mps" in formats.NARROW
 
 
 @pytest.mark.parametrize("turn", [lambda g: g.T, lambda g: g.to_sparse(), torch.view_as_complex])
@@ -72,7 +72,7 @@ def test_metrics(narrow, monkeypatch, kind, target, weight):
     made = metrics.build(posed(kind, 6, 2.0))
     with narrow:
         found = measured()
-    monkeypatch.setattr(widest, "NARROW", set())
+    monkeypatch.setattr(formats, "NARROW", set())
     # Differences of sums of some ten numbers: r2 takes one from 1.
     assert found == pytest.approx(measured(), rel=10 * ROUNDING, abs=10 * ROUNDING)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steepest.optim.engines.torch.curvature import by_labels
-from steepest.optim.engines.torch.passes import looks_back
+from steepest.optim.engines.torch.passes import by_labels, looks_back
 
 PRODUCT = 2.0
 """Of a product of the Hessian with a vector: a pass back through the pass back."""

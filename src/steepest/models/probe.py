@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase as RunningNorm
 
 from steepest.data.rng import preserved
-from steepest.optim.engines.precision.widest import widened
+from steepest.optim.engines.precision.formats import widened
 from steepest.optim.errors import UserError
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
 from steepest.optim import rules
-from steepest.optim.engines.torch import curvature, passes
+from steepest.optim.engines.torch import passes
 from steepest.optim.engines.torch.of_model import optimizer
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.errors import UserError
@@ -308,7 +308,7 @@ class _Test:
     def _by_rule(self, compute: Callable[[], Any]) -> float:
         """Rules may take more than one pass over the batch."""
         moves: Any = self._optimizer
-        labels = any(map(curvature.by_labels, moves.rules))
+        labels = any(map(passes.by_labels, moves.rules))
         loss, gradients, reads = passes.look(moves, compute if labels else lambda: _loss_in(compute()))
         self._clip()
         moves.step(gradients=gradients, reads=reads)

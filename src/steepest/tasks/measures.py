@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from steepest.optim.engines.precision.widest import widened
+from steepest.optim.engines.precision.formats import widened
 
 NAMED = 20
 """Labels up to which each has a measure of its own."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from steepest.data.tree import Tree
 from steepest.data.varied import VariedPlan
 from steepest.optim.batch import Following
-from steepest.optim.engines.precision.widest import widened
+from steepest.optim.engines.precision.formats import widened
 from steepest.optim.noise import Critical, Pair
 from steepest.train import memory
 

@@ -17,8 +17,8 @@ from steepest.data.rng import preserved
 from steepest.evidence import Evidence
 from steepest.files import Folder
 from steepest.optim.engines.torch import passes
-from steepest.optim.engines.torch.curvature import by_labels
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
+from steepest.optim.engines.torch.passes import by_labels
 from steepest.train import budget, memory, settled
 from steepest.train.average import renew_statistics
 from steepest.train.growth import Course, course

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, Protocol
 
-from steepest.optim.engines.state import places
+from steepest.optim.engines.torch.groups import places
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.errors import UserError
 from steepest.optim.rule import Rule

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steepest.optim.engines.precision.widest import widened, widest
+from steepest.optim.engines.precision.formats import widened, widest
 from steepest.optim.errors import UserError
 from steepest.tasks import Target
 from steepest.tasks.target import Measures

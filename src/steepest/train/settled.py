@@ -10,10 +10,9 @@ import torch
 from steepest.models.presets import suited
 from steepest.optim import rules, schedule
 from steepest.optim.batch import BatchPolicy, Compensated
-from steepest.optim.engines.torch.curvature import by_labels
 from steepest.optim.engines.torch.of_model import optimizer
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
-from steepest.optim.engines.torch.passes import curved
+from steepest.optim.engines.torch.passes import by_labels, curved
 from steepest.optim.errors import UserError
 from steepest.optim.rule import Rule
 from steepest.recipe import Recipe

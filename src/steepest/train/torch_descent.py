@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steepest.optim.engines.precision.widest import widest
+from steepest.optim.engines.precision.formats import widest
 from steepest.optim.errors import UserError
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from steepest.optim import rules
-from steepest.optim.engines.torch.hidden import hidden
+from steepest.optim.engines.torch.of_model import hidden
 from steepest.optim.errors import UserError
 from steepest.recipe import Recipe
 from steepest.tuning.constants import ABOVE, AROUND_EDGE, HIGHEST, LEADS, MATRICES, RATES, SAME, STEP

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from steepest.optim.engines.torch.curvature import by_labels
+from steepest.optim.engines.torch.passes import by_labels
 from steepest.train import checkpoint, growth, settled
 from steepest.train.average import Average
 from steepest.train.fitting import loop_of, optimizer_of

@@ -4,7 +4,9 @@
 "<weight>/step"      its updates so far; Keras and optax have one count for all weights
 "<weight>/<scalar>"  the rule's shared scalars
 "<weight>/lost"      what rounding took from a 16-bit weight, where that is kept
-"steps", "factor"    updates of the whole, and what multiplies the learning rate"""
+"steps", "factor"    updates of the whole, and what multiplies the learning rate
+
+A kernel's inputs and outputs lie as (…, in, out) in Keras and flax, as (out, in, …) in torch."""
 
 from __future__ import annotations
 
@@ -13,10 +15,25 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from steepest.optim.engines.axes import outputs_first, outputs_last
 from steepest.optim.engines.on_numpy import NUMPY
 from steepest.optim.errors import UserError
 from steepest.optim.rule import Rule
+
+
+def outputs_first(axes: int) -> tuple[int, ...]:
+    """The permutation that takes (…, in, out) to (out, in, …); with fewer than two axes nothing moves."""
+    return (axes - 1, axes - 2, *range(axes - 2)) if axes > 1 else tuple(range(axes))
+
+
+def outputs_last(axes: int) -> tuple[int, ...]:
+    """The way back."""
+    return (*range(2, axes), 1, 0) if axes > 1 else tuple(range(axes))
+
+
+def turned(x: Any, back: bool = False) -> Any:
+    """An array seen as torch keeps its kernels, or back again."""
+    return x.transpose((outputs_last if back else outputs_first)(x.ndim))
+
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 Names: TypeAlias = Mapping[str, tuple[str, Literal["same", "transpose", "conv"]]]

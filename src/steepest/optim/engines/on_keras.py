@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from steepest.optim.engines.axes import outputs_first, outputs_last
+from steepest.optim.engines.named_state import outputs_first, outputs_last
 from steepest.optim.engines.on_numpy import normal
 from steepest.optim.engines.pure import with_floats
 from steepest.optim.maths import VOCABULARY

@@ -15,13 +15,10 @@ import numpy as np
 import torch
 from torch.autograd.graph import increment_version
 
-from steepest.optim.engines.kernels import threads
-from steepest.optim.engines.kernels.columns import ARITHMETIC, NUMBERS
-from steepest.optim.engines.kernels.compiled import ARGUMENTS, Kernel, compiled
+from steepest.optim.engines.kernels.compiled import ARGUMENTS, PARALLEL_FROM, Kernel, compiled, spread
 from steepest.optim.engines.kernels.inline import NotInlinable
-from steepest.optim.engines.kernels.places import SAME, UNFIT, looker
-from steepest.optim.engines.kernels.source import constants_of, source, source_of_sums
-from steepest.optim.engines.kernels.threads import PARALLEL_FROM
+from steepest.optim.engines.kernels.pointers import SAME, UNFIT, looker
+from steepest.optim.engines.kernels.source import ARITHMETIC, NUMBERS, constants_of, source, source_of_sums
 from steepest.optim.engines.precision.memory import Layout
 from steepest.optim.engines.pure import form
 from steepest.optim.rule import Rule
@@ -207,7 +204,7 @@ class Table:
         if self.elements < PARALLEL_FROM:
             kinds = zip(ARGUMENTS, (table, pieces, 0, len(self.pieces), k), strict=True)
             return partial(kernel, *(kind(value) for kind, value in kinds))
-        return partial(threads.spread, kernel, table, pieces, len(self.pieces), k, self.elements)
+        return partial(spread, kernel, table, pieces, len(self.pieces), k, self.elements)
 
     def fits(self, inputs: Tensors) -> bool:
         """True where every tensor lies where it lay, and the next run may read these inputs.

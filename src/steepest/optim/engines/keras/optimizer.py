@@ -1,28 +1,91 @@
-"""`RuleOptimizer`: a rule as a keras.optimizers.Optimizer."""
+"""`RuleOptimizer`: a rule as a keras.optimizers.Optimizer, its state by name, its configuration as data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import chain
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
-from steepest.optim import rules
-from steepest.optim.engines.keras import state
-from steepest.optim.engines.keras.gradients import refuse
-from steepest.optim.engines.keras.groups import assigned
-from steepest.optim.engines.keras.part import Part, step
-from steepest.optim.engines.named_state import Array, Names
+from steepest.optim import rules, schedule
+from steepest.optim.engines.keras.part import Part, assigned, step
+from steepest.optim.engines.named_state import Array, Names, State, Weight, read, written
 from steepest.optim.engines.on_keras import as_it_is, ops, vocabulary
 from steepest.optim.engines.pure import form
-from steepest.optim.engines.written import curve_data, curve_of, rule_data, rule_of
-from steepest.optim.errors import UserError
+from steepest.optim.errors import UnsupportedGradient, UserError, did_you_mean
 from steepest.optim.groups import checked_factors, no_decay
 from steepest.optim.rule import QUANTITIES, Rule
 from steepest.optim.schedule import Schedule, valued
+
+
+def refuse(gradient: Any, w: Any) -> None:
+    """UserError where a gradient is not one of this variable; it may be a symbol in compiled code."""
+    dtype = keras.backend.standardize_dtype(gradient.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        raise UnsupportedGradient(
+            f"The variable {w.path!r} has a gradient in {dtype}. Gradients are real floats."
+        )
+    if keras.backend.backend() == "torch":
+        _refuse_tensor(gradient, w)
+    given = tuple(gradient.shape)
+    if None not in given and given != tuple(w.shape):
+        raise UserError(f"A gradient of shape {given} was given for {w.path!r} of shape {tuple(w.shape)}.")
+
+
+def _refuse_tensor(gradient: Any, w: Any) -> None:
+    if gradient.is_sparse:
+        raise UnsupportedGradient(f"The gradient of {w.path!r} is sparse: make it dense, by to_dense().")
+    if gradient.device != w.value.device:
+        raise UserError(f"{w.path!r} lies on {w.value.device}, its gradient on {gradient.device}.")
+
+
+def collect(optimizer: Any) -> dict[str, Array]:
+    """A copy of every slot, counter and shared scalar."""
+    slots, shared, lost = {}, {}, {}
+    for part, number, name in _all(optimizer):
+        slots[name] = [np.array(ops.convert_to_numpy(slot)) for slot in part.slots[number]]
+        shared[name] = {word: float(value) for word, value in part.scalars()[number].items()}
+        if number in part.lost:
+            lost[name] = np.asarray(ops.convert_to_numpy(part.lost[number]), np.float32)
+    state = State(int(optimizer.iterations), float(optimizer.factor), slots, shared, lost)
+    return written(_weights(optimizer), state)
+
+
+def restore(optimizer: Any, arrays: Mapping[str, Any], names: Names | None) -> None:
+    """Take over arrays by name; a UserError lists whatever does not fit, and nothing is loaded."""
+    state = read(arrays, _weights(optimizer), names)
+    for part, number, name in _all(optimizer):
+        for variable, array in zip(part.slots[number], state.slots[name], strict=True):
+            variable.assign(array)
+        if number in part.lost:
+            nothing = np.zeros(tuple(part.lost[number].shape), np.float32)
+            part.lost[number].assign(state.lost.get(name, nothing))
+    own = {number: state.shared[name] for _, number, name in _all(optimizer)}
+    for part in optimizer.parts():
+        part.share(own, lambda variable, value: variable.assign(value))
+    optimizer.factor.assign(state.factor)
+    optimizer._iterations.assign(state.count * (optimizer.gradient_accumulation_steps or 1))
+
+
+def _weights(optimizer: Any) -> dict[str, Weight]:
+    return {
+        name: Weight(part.rule, part.seen_shape(part.weights[number]), part.rule.whole, number in part.lost)
+        for part, number, name in _all(optimizer)
+    }
+
+
+def _all(optimizer: Any) -> Iterator[tuple[Part, int, str]]:
+    if not optimizer.built:
+        raise UserError(
+            "The optimizer has no state yet. Call optimizer.build(model.trainable_variables) first."
+        )
+    for part in optimizer.parts():
+        for number, w in part.weights.items():
+            yield part, number, w.path
 
 
 @keras.saving.register_keras_serializable(package="steepest")
@@ -121,13 +184,13 @@ class RuleOptimizer(keras.optimizers.Optimizer):
 
     def state_by_name(self) -> dict[str, Array]:
         """A copy of all state as arrays: "<path>/<slot>", "<path>/step", …, and "steps" and "factor"."""
-        return state.collect(self)
+        return collect(self)
 
     def load_state_by_name(self, arrays: Mapping[str, Any], names: Names | None = None) -> None:
         """Take over what `state_by_name` gave, here or elsewhere; a UserError lists what does not fit.
 
         names: {their name of a weight: (our path, "same", "transpose" or "conv")}; none where names agree."""
-        state.restore(self, arrays, names)
+        restore(self, arrays, names)
 
     @as_it_is
     def shipped(self) -> list[Any]:
@@ -223,3 +286,62 @@ def _spread() -> bool:
 def _at_first(rule: Rule) -> Rule:
     """The rule with a number for its learning rate: Keras keeps the one in force."""
     return replace(rule, lr=rule.lr(1)) if callable(rule.lr) else rule
+
+
+Data = dict[str, Any]
+
+
+def rule_data(rule: Rule) -> Data:
+    """{"rule": its name, and every hyperparameter}; a curve is a table of its own."""
+    name = rules.name_of(rule)
+    if rules.registry().get(name.rpartition("+")[2]) not in type(rule).__mro__:
+        raise UserError(
+            f"{type(rule).__name__} is no rule of steepest, so that its name alone would not bring it back. "
+            f"Save the model without its optimizer."
+        )
+    return {"rule": name} | {field.name: _data(getattr(rule, field.name)) for field in fields(rule)}
+
+
+def rule_of(data: Mapping[str, Any]) -> Rule:
+    """The rule that `rule_data` gave."""
+    hyper = {name: _value(value) for name, value in data.items() if name != "rule"}
+    return rules.named(data["rule"], **hyper)
+
+
+def curve_data(curve: Any) -> Data:
+    """{"schedule": the name of its class, and every field}."""
+    if type(curve) not in vars(schedule).values():
+        raise UserError(
+            f"{curve!r} cannot be written down: a file holds no code. Take a curve of steepest.schedule "
+            f"where a rule is to be saved."
+        )
+    return {
+        "schedule": type(curve).__name__,
+        **{field.name: _data(getattr(curve, field.name)) for field in fields(curve)},
+    }
+
+
+def curve_of(data: Mapping[str, Any]) -> schedule.Schedule:
+    """The curve that `curve_data` gave."""
+    kinds = {kind.__name__: kind for kind in vars(schedule).values() if _is_curve(kind)}
+    if data["schedule"] not in kinds:
+        raise UserError(f"There is no curve {data['schedule']!r}.{did_you_mean(data['schedule'], kinds)}")
+    return kinds[data["schedule"]](
+        **{name: _value(value) for name, value in data.items() if name != "schedule"}
+    )
+
+
+def _is_curve(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, schedule.Schedule)
+
+
+def _data(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_data(each) for each in value]
+    return curve_data(value) if callable(value) else value
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_value(each) for each in value)
+    return curve_of(value) if isinstance(value, Mapping) else value

@@ -10,12 +10,10 @@ from operator import attrgetter
 import numpy as np
 import torch
 
-from steepest.optim.engines.kernels import threads
-from steepest.optim.engines.kernels.columns import ARITHMETIC, Column, imported
-from steepest.optim.engines.kernels.compiled import ARGUMENTS, SIGNATURE, Kernel, compiled
+from steepest.optim.engines.kernels.compiled import ARGUMENTS, SIGNATURE, Kernel, compiled, spread
+from steepest.optim.engines.kernels.source import ARITHMETIC, Column, imported
 from steepest.optim.engines.on_numba import PLAIN, cut, plain
-from steepest.optim.engines.precision.formats import FULL, NEAREST
-from steepest.optim.engines.precision.widest import widest
+from steepest.optim.engines.precision.formats import FULL, NEAREST, widest
 
 SOURCE = (
     '''"""Sums of squares of {dtype}. Written by steepest, which makes it anew where it is missing."""
@@ -112,7 +110,7 @@ def _by_kernel(gradients: Sequence[torch.Tensor], dtype: torch.dtype, places: Se
     pieces = _pieces(lengths)
     sums = np.zeros(len(pieces))
     call = table.ctypes.data, pieces.ctypes.data, len(pieces)
-    threads.spread(_kernel(dtype), *call, sums.ctypes.data, sum(lengths))
+    spread(_kernel(dtype), *call, sums.ctypes.data, sum(lengths))
     return sums.tolist()
 
 

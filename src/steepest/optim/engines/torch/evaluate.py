@@ -11,7 +11,9 @@ from torch import Tensor
 
 from steepest.optim.engines.on_torch import TORCH, real, wide
 from steepest.optim.engines.precision.memory import slots_in_full
-from steepest.optim.engines.state import as_it_stands, slot_keys
+from steepest.optim.engines.torch.groups import as_it_stands
+from steepest.optim.engines.torch.passes import put_back
+from steepest.optim.engines.torch.watched_state import slot_keys
 from steepest.optim.errors import UserError
 from steepest.optim.maths import HOST
 from steepest.optim.rule import Rule
@@ -48,21 +50,18 @@ def evaluated(optimizer: Any) -> Iterator[None]:
     if optimizer.evaluating:
         yield
         return
-    kept: list[tuple[Tensor, Tensor]] = []
     optimizer.evaluating = True
     refusal = optimizer.register_step_pre_hook(lambda *_: refuse(optimizer, "takes no step"))
     try:
-        with torch.no_grad():
-            for weight, shipped in to_ship(optimizer):
-                kept.append((weight, weight.detach().clone()))
-                weight.copy_(shipped)
-        yield
+        with put_back() as keep:
+            with torch.no_grad():
+                for weight, shipped in to_ship(optimizer):
+                    keep(weight)
+                    weight.copy_(shipped)
+            yield
     finally:
         refusal.remove()
         optimizer.evaluating = False
-        with torch.no_grad():
-            for weight, trained in kept:
-                weight.copy_(trained)
 
 
 def refuse(optimizer: Any, what: str) -> None:

@@ -1,16 +1,104 @@
-"""What stands in an optimizer's param_groups, as rules."""
+"""What stands in an optimizer's param_groups: as rules, and in words."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from itertools import chain
 from operator import is_, itemgetter
-from typing import Any
+from typing import Any, TypeAlias
+
+import torch
 
 from steepest.optim.engines.pure import form
-from steepest.optim.engines.state import follow_schedules, number, places
 from steepest.optim.errors import UserError
 from steepest.optim.rule import Rule
+from steepest.optim.schedule import height
+
+Place: TypeAlias = tuple[str, int | None]
+
+
+@cache
+def places(rule: type[Rule]) -> dict[str, Place]:
+    """Where torch's param_groups hold each number of a rule: (entry, place in its tuple or None)."""
+    found: dict[str, Place] = {name: (name, None) for name in rule.numbers()}
+    betas = [name for name in ("beta1", "beta2", "beta3") if name in found]
+    if betas[:2] == ["beta1", "beta2"]:
+        found |= {name: ("betas", index) for index, name in enumerate(betas)}
+    return found
+
+
+def group_of(rule: Rule, step: int = 1) -> dict[str, Any]:
+    """The entries of torch's param_groups that hold this rule's hyperparameters at a global step."""
+    now = rule.at(step)
+    group: dict[str, Any] = {}
+    for name, (entry, place) in places(type(rule)).items():
+        value = getattr(now, name)
+        group[entry] = value if place is None else (*group.get(entry, ()), value)
+    return group
+
+
+def follow_schedules(rule: Rule, step: int, group: dict[str, Any]) -> None:
+    """Write what the rule's schedules say at a global step into an entry of param_groups."""
+    due = [name for name in rule.numbers() if callable(getattr(rule, name))]
+    now = rule.at(step) if due else rule
+    for name in due:
+        entry, place = places(type(rule))[name]
+        value, old = getattr(now, name), group[entry]
+        group[entry] = value if place is None else (*old[:place], value, *old[place + 1 :])
+
+
+def at_step(step: int, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """These entries of a group with their schedules replaced by the values at a global step."""
+    return {entry: _now(step, value) for entry, value in entries.items()}
+
+
+def following(rule: Rule, entries: Mapping[str, Any]) -> Rule:
+    """The rule with what these entries of a group say: their schedules, and no schedule where they hold a
+    number."""
+    held = _held(rule, entries).items()
+    found = {name: value for name, value in held if callable(value) or callable(getattr(rule, name))}
+    return replace(rule, **{k: v if callable(v) else number(v) for k, v in found.items()}) if found else rule
+
+
+def scheduled(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of these entries of a group that are schedules, or tuples with schedules in them."""
+    return {entry: value for entry, value in entries.items() if _follows(value)}
+
+
+def _follows(value: Any) -> bool:
+    return callable(value) or (type(value) is tuple and any(map(callable, value)))
+
+
+def _now(step: int, value: Any) -> Any:
+    if type(value) is tuple:
+        return tuple(_now(step, one) for one in value)
+    return value(step) if callable(value) else value
+
+
+def as_it_stands(rule: Rule, group: Mapping[str, Any]) -> Rule:
+    """The rule with the numbers that stand in a group; UserError where one of them cannot be."""
+    return replace(rule, **{name: number(value) for name, value in _held(rule, group).items()})
+
+
+def _held(rule: Rule, group: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands in a group for each number of a rule, as far as it holds them."""
+    held = {name: place for name, place in places(type(rule)).items() if place[0] in group}
+    for entry in {entry for entry, place in held.values() if place is not None}:
+        wanted, given = sum(own == entry for own, _ in held.values()), group[entry]
+        if not isinstance(given, tuple | list) or len(given) != wanted:
+            raise UserError(f"{entry} of {type(rule).__name__} must be {wanted} numbers, got {given!r}.")
+    return {name: group[entry] if at is None else group[entry][at] for name, (entry, at) in held.items()}
+
+
+def number(value: Any) -> Any:
+    """A float, also out of a 0-dim tensor. What is no number stays as it is: the rule refuses it by name."""
+    # float(tensor) warns where the tensor wants a gradient, as a differentiable step's may.
+    if isinstance(value, torch.Tensor):
+        value = value.item() if value.numel() == 1 else value.tolist()
+    return float(value) if hasattr(value, "__float__") and not isinstance(value, bool) else value
 
 
 class Groups:
@@ -117,3 +205,36 @@ class _Made:
 def _fixed(entry: Any) -> bool:
     """True where a hyperparameter cannot change without another object taking its place."""
     return type(entry) in (float, int) or (type(entry) is tuple and all(map(_fixed, entry)))
+
+
+_SHOWN = 4
+
+
+def lines(optimizer: Any) -> list[str]:
+    """One line a group: rule, rate, decay, and the weights it moves."""
+    return [
+        _line(optimizer.rule_of(group), optimizer.template(index), group)
+        for index, group in enumerate(optimizer.param_groups)
+    ]
+
+
+def _line(rule: Rule, made_with: Rule, group: dict[str, Any]) -> str:
+    numbers = sum(weight.numel() for weight in group["params"])
+    decay = getattr(rule, "weight_decay", 0.0)
+    decays = f"weight decay {decay:g}" if decay else "no weight decay"
+    tensors = f"{len(group['params'])} tensor{'s' * (len(group['params']) != 1)}"
+    weights = f"{tensors}, {numbers:,} number{'s' * (numbers != 1)}{_names(group)}"
+    part = f"{group['part']}, " if "part" in group else ""
+    return f"{type(rule).__name__}, lr {_rate(rule, made_with, group)}, {decays}: {part}{weights}"
+
+
+def _rate(rule: Rule, made_with: Rule, group: dict[str, Any]) -> str:
+    """The rate in force, or the height of a schedule that is not there yet."""
+    highest = height(made_with.lr) * group.get("lr_scale", 1.0)
+    return f"up to {highest:g}" if highest > rule.lr else f"{rule.lr:g}"
+
+
+def _names(group: dict[str, Any]) -> str:
+    names = group.get("param_names", [])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f" ({', '.join(names[:_SHOWN])}{more})" if names else ""

@@ -19,9 +19,9 @@ from torch.autograd import forward_ad
 
 from steepest.optim.engines.on_torch import TORCH, real, start, wide
 from steepest.optim.engines.precision import memory
-from steepest.optim.engines.precision.widest import widest
+from steepest.optim.engines.precision.formats import widest
 from steepest.optim.engines.pure import form, holding
-from steepest.optim.engines.state import slot_keys
+from steepest.optim.engines.torch.watched_state import slot_keys
 from steepest.optim.errors import UserError, did_you_mean
 from steepest.optim.rule import Rule
 
@@ -178,7 +178,7 @@ def _slope(rule: Rule, k: Any, arrays: Sequence[Tensor]) -> Tensor:
 
 
 def _constants(rules: Sequence[Rule], rows: Sequence[Row]) -> list[Any]:
-    """k of each row, as `Family` makes them: sums run over all rows where the rule's scope is the model."""
+    """k of each row, as `WeightGroup` makes them: sums run over all rows where the scope is the model."""
     if not rules[rows[0].group].sums:
         return _made(rules, rows, [1] * len(rows), [()] * len(rows))
     sums: list[Any] = []  # on the CPU, for weights may lie on several devices

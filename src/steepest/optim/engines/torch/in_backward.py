@@ -158,7 +158,7 @@ class InBackward:
         return plan
 
     def _share(self) -> None:
-        """Give what all weights of a group have in common to those that had no gradient, as `Family` does."""
+        """Give what all weights of a group have in common to those without a gradient, as `WeightGroup`."""
         for index, group in enumerate(self.optimizer.param_groups):
             rule = self.optimizer.template(index)
             if not rule.shared or rule.scope != "model":

@@ -16,12 +16,21 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 from steepest.optim.engines.kernels.reduction import norm
 from steepest.optim.engines.named_state import Names
 from steepest.optim.engines.precision.memory import Memory, split
-from steepest.optim.engines.state import as_it_stands, at_step, following, group_of, number, slot_keys
-from steepest.optim.engines.torch import by_name, choice, evaluate, passes, saved, summary
-from steepest.optim.engines.torch.entries import Entries
-from steepest.optim.engines.torch.groups import Groups, align
+from steepest.optim.engines.torch import evaluate, passes, saved
+from steepest.optim.engines.torch.groups import (
+    Groups,
+    align,
+    as_it_stands,
+    at_step,
+    following,
+    group_of,
+    lines,
+    number,
+)
 from steepest.optim.engines.torch.in_backward import InBackward
 from steepest.optim.engines.torch.plan import Plan, kinds, refuse_scale
+from steepest.optim.engines.torch.watched_state import Entries, slot_keys
+from steepest.optim.engines.torch.weight_group import known
 from steepest.optim.errors import UserError
 from steepest.optim.groups import LR_SCALE
 from steepest.optim.rule import Rule
@@ -83,7 +92,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         seed: int = 0,
         engine: str | None = None,
     ) -> None:
-        self.engine = choice.known(engine)
+        self.engine = known(engine)
         self.rules: list[Rule] = []
         self.memories: list[Memory] = []
         self.known: list[dict[str, Any]] = []
@@ -92,7 +101,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._rule = chosen(rule)
         self._groups = Groups()
         self._plan: Plan | None = None
-        self._state_places: list[int] = []
+        self._state_pointers: list[int] = []
         self._otherwise: passes.Step | None = None
         self.updates_in_backward: InBackward | None = None
         self.listeners: list[Callable[[float, Any, Any], None]] = []
@@ -229,7 +238,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             gradients = list(map(_gradient, chain.from_iterable(now.weights)))
         if plan and gradients is not None and kinds(gradients, reads or {}) != plan.kinds:
             plan = None
-        again = None if plan is None or reads or zero_grad else plan.steady
+        again = None if plan is None or reads or zero_grad else plan.fast_path
         if again and again(now, self.state, scale, gradients):
             self.steps += 1
             return
@@ -240,7 +249,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             plan = Plan(
                 now.forms, now.rules, now.weights, own, read, self.state, self.memories, engine=self.engine
             )
-            self._plan, self._state_places = plan, _places(self.state)
+            self._plan, self._state_pointers = plan, _pointers(self.state)
         turns = now.turns if scale == 1.0 else [turn * scale for turn in now.turns]
         plan.run(now.rules, turns, own if zero_grad else None)
         self.steps += 1
@@ -261,13 +270,13 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def summary(self) -> list[str]:
         """One line a group: what moves, by which rule, and whether it decays."""
-        return summary.lines(self)
+        return lines(self)
 
     def state_by_name(self) -> dict[str, torch.Tensor]:
         """A copy of all state: "<weight>/<slot>", "<weight>/step", …, and "steps" and "factor"."""
         evaluate.refuse(self, "saves no state")
         align(self)
-        return by_name.collect(self)
+        return saved.collect(self)
 
     def load_state_by_name(self, tensors: Mapping[str, Any], names: Names | None = None) -> None:
         """Take over what `state_by_name` gave, here or elsewhere; a UserError lists what does not fit.
@@ -275,7 +284,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         names: {their name of a weight: (our name, "same", "transpose" or "conv")}; none where names agree."""
         evaluate.refuse(self, "loads no state")
         align(self)
-        by_name.restore(self, tensors, names)
+        saved.restore(self, tensors, names)
         self._plan = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -316,7 +325,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         self.state, self.known = Entries(self.state), list(self.param_groups)
         for group in self.param_groups:
             group.update({key: value for key, value in self.defaults.items() if key not in group})
-        self._groups, self._plan, self._state_places = Groups(), None, []
+        self._groups, self._plan, self._state_pointers = Groups(), None, []
         self._otherwise, self.evaluating = passes.needed(self.rules, self.param_groups), False
         self.updates_in_backward = vars(self).get("updates_in_backward")  # a copy has no hooks
         self.listeners = vars(self).get("listeners", [])  # and nobody listens to it
@@ -328,7 +337,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             self.state = Entries(state)
             return False
         if state.watch.touched:
-            if _places(state) != self._state_places:
+            if _pointers(state) != self._state_pointers:
                 return False
             state.hush()
         return True
@@ -340,7 +349,7 @@ def is_expanded(weight: torch.Tensor) -> bool:
     return any(stride == 0 and length > 1 for stride, length in zip(strides, weight.shape, strict=False))
 
 
-def _places(state: Mapping[Any, dict[str, Any]]) -> list[int]:
+def _pointers(state: Mapping[Any, dict[str, Any]]) -> list[int]:
     """Where all tensors of the state lie. A plan keeps its own alive, so no other can come to lie there."""
     entries = chain.from_iterable(map(dict.values, dict.values(state)))  # pyright: ignore[reportArgumentType]
     return [entry.data_ptr() for entry in entries if isinstance(entry, torch.Tensor)]

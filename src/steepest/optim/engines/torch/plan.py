@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, MutableMapping, Sequence
+import struct
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from functools import partial
 from itertools import chain
-from operator import is_, itemgetter
+from operator import attrgetter, is_, itemgetter
 from typing import Any
 
 import torch
+from torch.autograd.graph import increment_version
 
 from steepest.optim.engines.precision.memory import Memory
-from steepest.optim.engines.torch.family import Family, Row
-from steepest.optim.engines.torch.steady import steady
+from steepest.optim.engines.torch.watched_state import Entries
+from steepest.optim.engines.torch.weight_group import Row, WeightGroup
 from steepest.optim.errors import UnsupportedGradient, UserError
+from steepest.optim.maths import HOST
 from steepest.optim.rule import Rule
 
 State = MutableMapping[torch.Tensor, dict[str, Any]]
 Gradients = Sequence[torch.Tensor | None]
 Reads = Mapping[str, Gradients]
+
+
+Step = Callable[[Any, Any, float, Any], bool]
+"""(groups, state, scale, gradients) → whether the step was done."""
+
+_gradient = attrgetter("grad")
 
 
 class Plan:
@@ -52,15 +62,15 @@ class Plan:
         self.absent = [row.place for row in rows if not row.moves]
         for row in rows:
             _refuse_unfit(rules[row.group], row, gradients, reads)
-        self.families = []
+        self.weight_groups = []
         for form in dict.fromkeys(forms):
             own = [row for row in rows if forms[row.group] == form]
             if any(row.moves for row in own):
-                self.families.append(Family(rules, own, state, engine))
-        self.inputs = [(family, _picker(family, len(rows))) for family in self.families]
-        for family, pick in self.inputs:
-            family.settle(pick(gradients, reads))
-        self.steady = steady(self)
+                self.weight_groups.append(WeightGroup(rules, own, state, engine))
+        self.inputs = [(own, _picker(own, len(rows))) for own in self.weight_groups]
+        for own, pick in self.inputs:
+            own.settle(pick(gradients, reads))
+        self.fast_path = fast_path(self)
 
     def fits(
         self,
@@ -80,8 +90,8 @@ class Plan:
         ):
             return False
         try:
-            for family, pick in self.inputs:
-                if not family.fits(pick(gradients, reads)):
+            for own, pick in self.inputs:
+                if not own.fits(pick(gradients, reads)):
                     return False
         except (AttributeError, IndexError, TypeError):  # nothing where there was something to read
             return False
@@ -89,17 +99,17 @@ class Plan:
 
     def places(self, gradients: Sequence[torch.Tensor]) -> Sequence[int] | None:
         """Where the gradients of all weights lie, if one table knows and may read them."""
-        if self.steady is None or len(gradients) != len(self.weights):
+        if self.fast_path is None or len(gradients) != len(self.weights):
             return None
-        table = self.families[0].tables[0]
+        table = self.weight_groups[0].tables[0]
         return table.places[: len(gradients)] if table.fits(gradients) else None
 
     def run(self, rules: Sequence[Rule], scales: Sequence[float], cleared: Gradients | None = None) -> None:
         """Update every weight once, each group from its scale times its gradients.
 
         cleared: the gradients that were fit last, where they shall be 0 afterwards."""
-        for family in self.families:
-            family.run(rules, scales, cleared)
+        for own in self.weight_groups:
+            own.run(rules, scales, cleared)
 
 
 def kinds(gradients: Gradients, reads: Reads) -> list[Any]:
@@ -139,9 +149,9 @@ def _rows(
             place += 1
 
 
-def _picker(family: Family, count: int) -> Any:
-    """(gradients, reads) of all weights → gradients of the family's moving rows, and what its rule reads."""
-    places, names = family.places, family.rule.reads
+def _picker(own: WeightGroup, count: int) -> Any:
+    """(gradients, reads) of all weights → gradients of the own's moving rows, and what its rule reads."""
+    places, names = own.places, own.rule.reads
     if len(places) == count:
         pick: Any = list
     else:
@@ -199,3 +209,114 @@ def _refuse_misshapen(name: str, x: Any, w: torch.Tensor) -> None:
         raise UserError(
             f"A weight of shape {shape} lies on {w.device}, its {name} on {x.device}. Move one to the other."
         )
+
+
+def fast_path(plan: Any) -> Step | None:
+    """The step that follows its like, in one function: one table, the same tensors, no sums; None for others.
+
+    A small network's step is mostly Python that finds nothing changed. Here is the same as `Plan.fits` and
+    `Plan.run` do, without their many cases; where anything is otherwise it does nothing, and they decide."""
+    tables = [table for own in plan.weight_groups for table in own.tables]
+    if len(tables) != 1 or tables[0] is None or plan.absent:
+        return None
+    rule = plan.weight_groups[0].rule
+    if rule.sums or rule.shared or rule.reads or not rule.scalars(HOST, 1).keys().isdisjoint(rule.numbers()):
+        return None
+    load = _loader(plan.weight_groups[0], tables[0])
+    return load and _step(plan, plan.weight_groups[0], tables[0], load)
+
+
+def _step(plan: Any, own: Any, table: Any, load: Callable[[Any, float], None]) -> Step:
+    forms, given, weights = plan.forms, plan.groups, plan.weights
+    snapshot, known, advance = partial(b"".join, own.counters.memory), _compared(weights), _counter(own)
+
+    def take(groups: Any, state: Any, scale: float, gradients: Any) -> bool:
+        if (
+            type(state) is not Entries
+            or state.watch.touched
+            or groups.forms != forms
+            or not known(groups.weights, given)
+            or snapshot() != own.snapshot
+            or not table.fits(list(map(_gradient, weights)) if gradients is None else gradients)
+        ):
+            return False
+        load(groups, scale)
+        table.update()
+        increment_version(weights)
+        own.snapshot = advance()
+        return True
+
+    return take
+
+
+def _counter(own: Any) -> Callable[[], bytes]:
+    """() → the counters' memory, once an update of every weight is counted there."""
+    counters, moments = own.counters, own.moments
+    (memory,), first, rows = counters.memory, moments[0], len(counters.step)
+    written, number = memory.cast("B"), struct.Struct("f").pack
+
+    def one() -> bytes:
+        first.t += 1
+        written[:] = counted = number(first.t) * rows
+        return counted
+
+    def several() -> bytes:
+        for moment in moments:
+            moment.t += 1
+        counters.advance(own.done)
+        return memory.tobytes()
+
+    return one if len(moments) == 1 else several
+
+
+def _compared(weights: Any) -> Callable[[Any, Any], bool]:
+    """(lists of weights, lists of weights) → whether they hold the very same tensors."""
+
+    def each(own: Any, given: Any) -> bool:
+        return len(own) == len(given) and all(
+            len(a) == len(b) and all(map(is_, a, b)) for a, b in zip(own, given, strict=True)
+        )
+
+    def together(own: Any, given: Any) -> bool:
+        try:  # lists ask first whether two elements are one; only others are asked whether they are equal
+            return own == given
+        except (RuntimeError, TypeError, ValueError):  # tensors of several elements neither are nor are not
+            return False
+
+    return each if any(w.numel() == 1 for w in weights) else together
+
+
+def _loader(own: Any, table: Any) -> Callable[[Any, float], None] | None:
+    """(groups, scale) → None: put the constants of the coming step into the table's memory."""
+    rule, names, moments = own.rule, own.rule.numbers(), own.moments
+    besides = {} if table.layout.plain else own.numbers
+    found = {len(besides[moment.group](1)) for moment in moments} if besides else {0}
+    if len(found) > 1:
+        return None
+    timed = bool(rule.scalars(HOST, 1)) or bool(besides)
+    space = [0.0] * (table.width - 1 - len(names) - len(rule.scalars(HOST, 1)) - found.pop())
+    hyper = itemgetter(*names) if len(names) > 1 else lambda entries: (entries[names[0]],)
+    pack, constants = table.pack, table.constants
+    kept: tuple[Any, float, list[tuple[Any, Rule, list[float]]]] = None, 0.0, []
+
+    def load(groups: Any, scale: float) -> None:
+        nonlocal kept
+        if groups.rules is not kept[0] or scale != kept[1]:
+            kept = groups.rules, scale, [head(groups, moment, scale) for moment in moments]
+        elif not timed and table.loaded is kept:
+            return
+        values: list[float] = []
+        for moment, rule, first in kept[2]:
+            values += first
+            values += rule.scalars(HOST, moment.t + 1).values()
+            if besides:
+                values += space
+                values += besides[moment.group](moment.t + 1)
+        pack(constants, 0, *values)
+        table.loaded = kept
+
+    def head(groups: Any, moment: Any, scale: float) -> tuple[Any, Rule, list[float]]:
+        rule = groups.rules[moment.group]
+        return moment, rule, [scale * groups.turns[moment.group], *hyper(vars(rule))]
+
+    return load

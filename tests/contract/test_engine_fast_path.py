@@ -130,8 +130,8 @@ def test_most_steps_are_usual_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         fill(optimizer, number)
         optimizer.step()
-    steady = optimizer._plan.steady
-    monkeypatch.setattr(optimizer._plan, "steady", lambda *a: taken.append(steady(*a)) or taken[-1])
+    steady = optimizer._plan.fast_path
+    monkeypatch.setattr(optimizer._plan, "fast_path", lambda *a: taken.append(steady(*a)) or taken[-1])
     for number in range(5):
         fill(optimizer, number)  # at other places than before
         optimizer.step(scale=0.5)
@@ -165,7 +165,7 @@ def test_every_way_to_keep_numbers_goes_on_as_if_planned_anew(memory: dict[str, 
         planned._plan = None
         usual.step()
         planned.step()
-    assert usual._plan.steady is not None
+    assert usual._plan.fast_path is not None
     for a, b in zip(weights_of(usual), weights_of(planned), strict=True):
         assert torch.equal(a, b)
         kept, again = usual.state[a], planned.state[b]

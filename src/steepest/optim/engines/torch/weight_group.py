@@ -1,8 +1,8 @@
-"""All weights that one formula moves: their counters, the constants of their steps, what sums over them."""
+"""All weights that one formula moves: their engine, their counters, their constants, what sums over them."""
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -10,16 +10,52 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from steepest.optim.engines import on_compiled, on_numba, on_torch
-from steepest.optim.engines.kernels import arena
+from steepest.optim.engines import on_inductor, on_numba, on_torch
+from steepest.optim.engines.kernels.pointers import movable, side_by_side
 from steepest.optim.engines.precision import memory
-from steepest.optim.engines.precision.memory import Memory, layout
-from steepest.optim.engines.precision.rounding import Draws
+from steepest.optim.engines.precision.memory import Draws, Layout, Memory, layout
 from steepest.optim.engines.pure import with_floats
-from steepest.optim.engines.state import Counters, slot_keys
-from steepest.optim.engines.torch.choice import by_engine
+from steepest.optim.engines.torch.watched_state import Counters, slot_keys
+from steepest.optim.errors import UserError
 from steepest.optim.maths import HOST, VOCABULARY
 from steepest.optim.rule import Rule
+
+NUMBA, TORCH, COMPILED = ENGINES = ("numba", "torch", "compiled")
+
+
+def known(engine: str | None) -> str | None:
+    """The engine as asked for; UserError where there is none of that name."""
+    if engine is not None and engine not in ENGINES:
+        raise UserError(
+            f"engine must be one of {', '.join(map(repr, ENGINES))}, or None, which chooses by the device; "
+            f"got {engine!r}."
+        )
+    return engine
+
+
+def of_device(engine: str | None, device: str) -> str:
+    """The engine for weights on a type of device: as asked for, else by what the device is."""
+    return engine or (NUMBA if device == "cpu" else COMPILED)
+
+
+def by_engine(
+    engine: str | None,
+    rule: Rule,
+    rows: Sequence[int],
+    weights: Mapping[int, torch.Tensor],
+    slots: Mapping[int, Any],
+    layouts: Mapping[int, Layout],
+) -> dict[tuple[Layout, torch.dtype | None, bool], list[int]]:
+    """The rows by layout, by the dtype of the kernels for them (None: no kernel may touch them), and whether
+    compiled torch is to move them. Rows of neither go through plain torch."""
+    found: dict[tuple[Layout, torch.dtype | None, bool], list[int]] = {}
+    for (own, dtype), some in on_numba.by_layout(rows, weights, slots, layouts).items():
+        for row in some:
+            w = weights[row]
+            way = of_device(engine, w.device.type)
+            compiled = way == COMPILED and on_inductor.suits(rule, w, slots[row], own)
+            found.setdefault((own, dtype if way == NUMBA else None, compiled), []).append(row)
+    return found
 
 
 class Row(NamedTuple):
@@ -60,7 +96,7 @@ def _none(t: int) -> tuple[float, ...]:
     return ()
 
 
-class Family:
+class WeightGroup:
     """The rows of one form of rule, over all groups.
 
     Where the rule's scope is "model" its shared scalars are one set a group. They advance with the most
@@ -133,8 +169,8 @@ class Family:
             found = memory.found(entry, self.layouts[n], keys)
             kept[n] = self._begun(rules, n, entry) if found is None else found
             if found is None:
-                made += [(n, at) for at, x in enumerate(kept[n]) if arena.movable(x)]
-        for (n, at), x in zip(made, arena.side_by_side([kept[n][at] for n, at in made]), strict=True):
+                made += [(n, at) for at, x in enumerate(kept[n]) if movable(x)]
+        for (n, at), x in zip(made, side_by_side([kept[n][at] for n, at in made]), strict=True):
             kept[n][at] = x
         return kept
 
@@ -149,7 +185,7 @@ class Family:
         moments = {number: n for n, moment in enumerate(self.moments) for number in moment.rows}
         weights = {number: self.all[number].weight for number in self.moving}
         self.tables: list[Any] = []  # and what goes ahead without, where a gradient is nothing for a kernel
-        self.leaves: list[on_torch.Leaves | on_compiled.Flat] = []
+        self.leaves: list[on_torch.Leaves | on_inductor.Flat] = []
         self.picks: list[list[int]] = []
         found = by_engine(self.engine, self.rule, self.moving, weights, self.slots, self.layouts)
         for (own, dtype, compiled), rows in found.items():
@@ -164,7 +200,7 @@ class Family:
         self.snapshot = self.counters.snapshot()
         self.fits(inputs)
 
-    def _flat(self, own: Any, chosen: Sequence[Any], rows: Sequence[int]) -> on_compiled.Flat | None:
+    def _flat(self, own: Any, chosen: Sequence[Any], rows: Sequence[int]) -> on_inductor.Flat | None:
         """Compiled code for these rows, and their slots in its buffers.
 
         Where weights of the family move at one step and not at another, slots stay where they are: buffers
@@ -172,7 +208,7 @@ class Family:
         weights, kept, moments, _ = chosen
         still = set(range(len(self.all))).difference(self.moving)
         lay = not any(self.state.get(self.all[number].weight) for number in still)
-        made = on_compiled.flat(self.rule, own, weights, kept, moments, lay)
+        made = on_inductor.flat(self.rule, own, weights, kept, moments, lay)
         for row in rows if made and lay else ():
             memory.put(self.state[self.all[row].weight], own, slot_keys(self.rule), self.slots[row])
         return made

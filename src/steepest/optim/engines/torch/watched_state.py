@@ -1,16 +1,22 @@
-"""Names: how torch calls a rule's slots and hyperparameters, and the counters that every weight carries."""
+"""The state of an optimizer: torch's names of slots, counters, and dicts that note when somebody reaches in.
+
+Looking at every tensor of the state before a step costs as much as the step of a small network. Whoever
+replaces one, or moves its memory, gets hold of it through these dicts first.
+
+A limit: a tensor that was taken out at some step, and is still held, is looked at in the next step and then
+no more. Whoever gives it other memory later (`held.data = …`, `held.set_(…)`) must take it from the state
+again, or steps go on in the memory of before, which is kept alive. Writing into it is always seen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 
-from steepest.optim.errors import UserError
 from steepest.optim.rule import Rule
 
 _SQUARE = {"v": "square_avg"}
@@ -54,90 +60,6 @@ def slot_keys(rule: Rule | type[Rule]) -> tuple[str, ...]:
     cls = rule if isinstance(rule, type) else type(rule)
     known = _torchs(cls)
     return tuple(known.get(slot, slot) for slot in cls.slots)
-
-
-Place: TypeAlias = tuple[str, int | None]
-
-
-@cache
-def places(rule: type[Rule]) -> dict[str, Place]:
-    """Where torch's param_groups hold each number of a rule: (entry, place in its tuple or None)."""
-    found: dict[str, Place] = {name: (name, None) for name in rule.numbers()}
-    betas = [name for name in ("beta1", "beta2", "beta3") if name in found]
-    if betas[:2] == ["beta1", "beta2"]:
-        found |= {name: ("betas", index) for index, name in enumerate(betas)}
-    return found
-
-
-def group_of(rule: Rule, step: int = 1) -> dict[str, Any]:
-    """The entries of torch's param_groups that hold this rule's hyperparameters at a global step."""
-    now = rule.at(step)
-    group: dict[str, Any] = {}
-    for name, (entry, place) in places(type(rule)).items():
-        value = getattr(now, name)
-        group[entry] = value if place is None else (*group.get(entry, ()), value)
-    return group
-
-
-def follow_schedules(rule: Rule, step: int, group: dict[str, Any]) -> None:
-    """Write what the rule's schedules say at a global step into an entry of param_groups."""
-    due = [name for name in rule.numbers() if callable(getattr(rule, name))]
-    now = rule.at(step) if due else rule
-    for name in due:
-        entry, place = places(type(rule))[name]
-        value, old = getattr(now, name), group[entry]
-        group[entry] = value if place is None else (*old[:place], value, *old[place + 1 :])
-
-
-def at_step(step: int, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """These entries of a group with their schedules replaced by the values at a global step."""
-    return {entry: _now(step, value) for entry, value in entries.items()}
-
-
-def following(rule: Rule, entries: Mapping[str, Any]) -> Rule:
-    """The rule with what these entries of a group say: their schedules, and no schedule where they hold a
-    number."""
-    held = _held(rule, entries).items()
-    found = {name: value for name, value in held if callable(value) or callable(getattr(rule, name))}
-    return replace(rule, **{k: v if callable(v) else number(v) for k, v in found.items()}) if found else rule
-
-
-def scheduled(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of these entries of a group that are schedules, or tuples with schedules in them."""
-    return {entry: value for entry, value in entries.items() if _follows(value)}
-
-
-def _follows(value: Any) -> bool:
-    return callable(value) or (type(value) is tuple and any(map(callable, value)))
-
-
-def _now(step: int, value: Any) -> Any:
-    if type(value) is tuple:
-        return tuple(_now(step, one) for one in value)
-    return value(step) if callable(value) else value
-
-
-def as_it_stands(rule: Rule, group: Mapping[str, Any]) -> Rule:
-    """The rule with the numbers that stand in a group; UserError where one of them cannot be."""
-    return replace(rule, **{name: number(value) for name, value in _held(rule, group).items()})
-
-
-def _held(rule: Rule, group: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands in a group for each number of a rule, as far as it holds them."""
-    held = {name: place for name, place in places(type(rule)).items() if place[0] in group}
-    for entry in {entry for entry, place in held.values() if place is not None}:
-        wanted, given = sum(own == entry for own, _ in held.values()), group[entry]
-        if not isinstance(given, tuple | list) or len(given) != wanted:
-            raise UserError(f"{entry} of {type(rule).__name__} must be {wanted} numbers, got {given!r}.")
-    return {name: group[entry] if at is None else group[entry][at] for name, (entry, at) in held.items()}
-
-
-def number(value: Any) -> Any:
-    """A float, also out of a 0-dim tensor. What is no number stays as it is: the rule refuses it by name."""
-    # float(tensor) warns where the tensor wants a gradient, as a differentiable step's may.
-    if isinstance(value, torch.Tensor):
-        value = value.item() if value.numel() == 1 else value.tolist()
-    return float(value) if hasattr(value, "__float__") and not isinstance(value, bool) else value
 
 
 class Counters:
@@ -203,3 +125,57 @@ class Counters:
         """Give a row the shared scalars of another."""
         for array in self.shared.values():
             array[row] = array[source]
+
+
+class Watch:
+    """`touched`: whether anybody has reached into the state since this was last set to False."""
+
+    __slots__ = ("touched",)
+
+    def __init__(self) -> None:
+        self.touched = True
+
+
+class Entry(dict[str, Any]):
+    """The state of one weight."""
+
+    __slots__ = ("watch",)
+
+    def __init__(self, watch: Watch, entries: Mapping[str, Any] | None = None) -> None:
+        super().__init__(entries or {})
+        self.watch = watch
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)
+
+
+class Entries(defaultdict[Any, Any]):
+    """The state of all weights. Copies and pickles are plain dicts in a plain defaultdict, as torch's are."""
+
+    def __init__(self, state: Mapping[Any, dict[str, Any]]) -> None:
+        watch = Watch()
+        super().__init__(lambda: Entry(watch), {w: Entry(watch, entry) for w, entry in state.items()})
+        self.watch = watch
+
+    def __reduce__(self) -> Any:
+        return defaultdict, (dict,), None, None, iter(list(self.items()))
+
+    def hush(self) -> None:
+        """Note from now on who reaches in; a plain dict that was put in cannot be watched."""
+        self.watch.touched = any(type(entry) is not Entry for entry in dict.values(self))
+
+
+def _noting(method: Callable[..., Any]) -> Callable[..., Any]:
+    def noted(self: Any, *arguments: Any, **named: Any) -> Any:
+        self.watch.touched = True
+        return method(self, *arguments, **named)
+
+    return noted
+
+
+for _kind in (Entry, Entries):
+    for _name in (
+        "__getitem__", "__setitem__", "__delitem__", "__ior__", "__iter__", "get", "pop", "popitem",
+        "setdefault", "update", "clear", "items", "values", "copy",
+    ):  # fmt: skip
+        setattr(_kind, _name, _noting(getattr(_kind, _name)))

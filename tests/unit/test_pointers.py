@@ -6,12 +6,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from steepest.optim.engines.kernels import places
-from steepest.optim.engines.kernels.places import MOVED, SAME, UNFIT, InC, InPython
+from steepest.optim.engines.kernels import pointers
+from steepest.optim.engines.kernels.pointers import MOVED, SAME, UNFIT, InC, InPython
 
 FACES = [
     pytest.param(
-        InC, marks=pytest.mark.skipif(not places._functions(), reason="torch has no table of functions")
+        InC, marks=pytest.mark.skipif(not pointers._functions(), reason="torch has no table of functions")
     ),
     InPython,
 ]
@@ -101,7 +101,7 @@ def test_a_weight_that_was_given_other_memory_is_seen(face: type[InC | InPython]
 def test_nothing_is_kept_of_what_is_looked_at() -> None:
     """Borrowed tensors: a look leaves reference counts alone."""
     weights = weights_of(torch.float32)
-    gradients, seen = alike(weights), places.looker(weights, 1)
+    gradients, seen = alike(weights), pointers.looker(weights, 1)
     before = [sys.getrefcount(x) for x in gradients]
     for _ in range(100):
         seen.look(gradients)

@@ -135,7 +135,7 @@ def rule_of(settings: dict[str, Any]) -> dict[str, Any]:
         rest = rated("adamw", settings["rest_lr"])
         options["rest"] = replace(rest, weight_decay=getattr(rule, "weight_decay", 0.0))
     if settings["moments"] != "float32":
-        options["moments"] = settings["moments"]
+        options["state_dtype"] = settings["moments"]
     return options
 
 

@@ -63,7 +63,7 @@ BODIES = {
 def idle(rule: Rule) -> Rule:
     """What moves the same bytes as this rule, and nothing else."""
     written = _written(rule)
-    read = len(rule.slots) - written + len(rule.reads)
+    read = len(rule.slots) - written + len(rule.extra_inputs)
     entries = {
         "slots": tuple(f"s{number}" for number in range(written)),
         "reads": ("r",) * read,

@@ -124,7 +124,7 @@ def against_torch(case: str, scale: float) -> None:
 def step_of(rule: Rule, case: Case) -> Step:
     """The step of a rule, with arrays in the place of what it reads besides gradients."""
     weights = case.weights()
-    reads = {name: [torch.ones_like(w, requires_grad=False) for w in weights] for name in rule.reads}
+    reads = {name: [torch.ones_like(w, requires_grad=False) for w in weights] for name in rule.extra_inputs}
     step = RuleOptimizer(weights, rule).step
     given = {"gradients": [w.grad for w in weights], "reads": reads} if reads else {}
     return warm(partial(step, **given))
@@ -169,7 +169,7 @@ def low_moments(case: str, scale: float) -> None:
     """AdamW with moments of few bits."""
     fused = warm(torch.optim.AdamW(CASES[case].weights(), fused=True).step)
     for moments in ("bfloat16", "8bit"):
-        optimizer = RuleOptimizer(CASES[case].weights(), rules.AdamW(), moments=moments)
+        optimizer = RuleOptimizer(CASES[case].weights(), rules.AdamW(), state_dtype=moments)
         ours = warm(optimizer.step)
         kept = sum(x.nbytes for entry in optimizer.state.values() for x in entry.values() if x.dim())
         full = 2 * sum(w.nbytes for w in optimizer.param_groups[0]["params"])

@@ -49,4 +49,4 @@ def result(engine: str, layout: str, name: str, rule: Rule, run: Run) -> dict[st
 def readings(rule: Rule, name: str, problem: Problem, t: int) -> list[list[np.ndarray]]:
     """For every array that the rule reads, one for each weight."""
     kind = PAPERS[name].reads
-    return [[problem.reading(kind, i, t) for i in range(len(problem.shapes))] for _ in rule.reads]
+    return [[problem.reading(kind, i, t) for i in range(len(problem.shapes))] for _ in rule.extra_inputs]

@@ -35,7 +35,8 @@ def runner(name: str, dtype: Any) -> engines.Run:
             gs = [jnp.asarray(g, dtype) for g in problem.gradients([np.float64(w) for w in ws], t)]
             reads = engines.readings(rule, name, problem, t)
             named = {
-                key: [jnp.asarray(x, dtype) for x in row] for key, row in zip(rule.reads, reads, strict=True)
+                key: [jnp.asarray(x, dtype) for x in row]
+                for key, row in zip(rule.extra_inputs, reads, strict=True)
             }
             updates, state = update(gs, state, ws, **named)
             ws = optax.apply_updates(ws, updates)

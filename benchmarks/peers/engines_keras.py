@@ -47,5 +47,5 @@ def turned(rule: Rule, x: Any, back: bool = False) -> np.ndarray:
 def results() -> Iterator[dict[str, Any]]:
     """Every rule that reads nothing besides the gradient."""
     for name, setting, rule in engines.cases():
-        if not rule.reads:
+        if not rule.extra_inputs:
             yield engines.result(f"keras {BACKEND}", "sizes", name, rule, run) | {"setting": setting}

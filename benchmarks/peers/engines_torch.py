@@ -42,7 +42,7 @@ def runner(
                 w.grad = LAYOUTS[of_gradient](torch.tensor(g, dtype=dtype))
             besides = engines.readings(rule, name, problem, t)
             reads = [[torch.tensor(x, dtype=dtype) for x in row] for row in besides]
-            optimizer.step(reads=dict(zip(rule.reads, reads, strict=True)) or None)
+            optimizer.step(reads=dict(zip(rule.extra_inputs, reads, strict=True)) or None)
             path.append([w.detach().double().numpy().copy() for w in weights])
         return path
 

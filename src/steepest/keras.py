@@ -40,7 +40,7 @@ def optimizer(
     rule: a Rule or the name of one. A rule of matrices, such as Muon, is given the hidden ones.
     groups: patterns of paths → rules, as in {"*embed*|*head*|*bias": "adamw"}; the first that fits.
     rest: the rule of what a rule of matrices is not given: embeddings, the last layer, biases, norms. Without
-        it AdamW with that rule's weight decay and its rate, times the factor that is usual (`Rule.beside`).
+        it AdamW with that rule's weight decay and its rate, times the rule's `fallback_lr_ratio`.
     decay_all: let weight decay pull biases, norms and embeddings too.
     lr_scale: patterns of paths → factors of the learning rate; the first that fits.
     rounding: of bfloat16 variables. "compensated" keeps what rounding takes away (2 bytes a weight), so that

@@ -55,7 +55,7 @@ def numbers(variables: Any) -> list[np.ndarray]:
     return [ops.convert_to_numpy(w).copy() for w in variables]
 
 
-@pytest.mark.parametrize("name", [name for name in MINE if not rule_of(name).reads])
+@pytest.mark.parametrize("name", [name for name in MINE if not rule_of(name).extra_inputs])
 def test_a_rule_moves_as_the_reference_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with_common_noise(monkeypatch, vocabulary("float32"), ops.convert_to_tensor)
     rule = rule_of(name)
@@ -301,7 +301,7 @@ def test_hidden_matrices_go_to_a_rule_of_matrices_and_the_rest_beside_it() -> No
         "two/kernel": "AdamW",
         "two/bias": "AdamW",
     }
-    assert found["two/bias"][2] == rules.MuonMatched.beside
+    assert found["two/bias"][2] == rules.MuonMatched.fallback_lr_ratio
     assert parts(optimizer("muon", rest="lion"), model())["two/kernel"] == ("Lion", 0, 1)
     claimed = parts(optimizer("muon", {"*two/*": "lion"}), model())
     assert [claimed[f"{name}/kernel"][0] for name in ("one", "two")] == ["Muon", "Lion"]

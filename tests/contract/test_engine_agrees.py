@@ -47,7 +47,7 @@ def start(shape: tuple[int, ...]) -> np.ndarray:
 
 def read(rule: Rule, shape: tuple[int, ...], step: int) -> list[np.ndarray]:
     """What a rule reads besides: for all of its arrays the same positive numbers."""
-    return [np.abs(gradients(shape, step))] * len(rule.reads)
+    return [np.abs(gradients(shape, step))] * len(rule.extra_inputs)
 
 
 def shaken(g: np.ndarray, nudge: float, t: int) -> np.ndarray:
@@ -87,7 +87,9 @@ def take(
     own = [torch.tensor(gradients(shape, t), dtype=dtype) for shape in shapes]
     besides = [[torch.tensor(x, dtype=dtype) for x in read(rule, shape, t)] for shape in shapes]
     columns = (
-        dict(zip(rule.reads, map(list, zip(*besides, strict=True)), strict=True)) if rule.reads else None
+        dict(zip(rule.extra_inputs, map(list, zip(*besides, strict=True)), strict=True))
+        if rule.extra_inputs
+        else None
     )
     optimizer.step(gradients=own, reads=columns)
 
@@ -162,7 +164,7 @@ def test_a_gradient_that_is_not_finite_shows_in_weight_or_state(name: str, bad: 
     optimizer = RuleOptimizer([weight], rule)
     gradient = torch.ones(4, 8)
     gradient[where] = bad
-    optimizer.step(gradients=[gradient], reads={name: [torch.ones(4, 8)] for name in rule.reads})
+    optimizer.step(gradients=[gradient], reads={name: [torch.ones(4, 8)] for name in rule.extra_inputs})
     everything = [weight.detach(), *optimizer.state[weight].values()]
     assert any(not x.isfinite().all() for x in everything)
     if not rule.whole and not rule.sums:  # others look at many elements before they move one

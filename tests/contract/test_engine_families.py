@@ -44,7 +44,7 @@ class Travelled(Rule):
     def measure(xp: Any, k: Any, w: Any, g: Any, w0: Any, m: Any) -> tuple[Any, ...]:
         return (w - w0) * (w - w0), k.c * g * g
 
-    def settle(self, xp: Any, t: Any, n: Any, way: Any, square: Any, longest: Any) -> dict[str, Any]:
+    def finalize(self, xp: Any, t: Any, n: Any, way: Any, square: Any, longest: Any) -> dict[str, Any]:
         longest = xp.maximum(longest, xp.sqrt(way / n) + self.eps)
         return {"longest": longest, "rate": longest / xp.sqrt(square / n + self.eps)}
 
@@ -68,7 +68,7 @@ class Reading(Rule):
     lr: Number = 0.5
 
     slots = ("m",)
-    reads = ("d",)
+    extra_inputs = ("d",)
 
     @staticmethod
     def direction(xp: Any, k: Any, w: Any, g: Any, d: Any, m: Any) -> tuple[Any, ...]:

@@ -155,7 +155,8 @@ def test_every_kind_of_rule_goes_on_as_if_planned_anew(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "memory", [{"average": 0.9}, {"moments": "bfloat16"}, {"moments": "8bit"}, {"rounding": "stochastic"}]
+    "memory",
+    [{"average": 0.9}, {"state_dtype": "bfloat16"}, {"state_dtype": "8bit"}, {"rounding": "stochastic"}],
 )
 def test_every_way_to_keep_numbers_goes_on_as_if_planned_anew(memory: dict[str, Any]) -> None:
     usual, planned = (optimizer_of(rules.AdamW(lr=0.1), **memory) for _ in range(2))

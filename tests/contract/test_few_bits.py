@@ -19,12 +19,12 @@ from steepest.optim.rule import Rule
 SIZES = (0, 1, 5, 16, 33, 255, 256, 257, 1000)
 NAMES = ["adamw", "amsgrad", "lamb", "lion", "momentum", "rmspropcentered", "schedulefreeadamw"]
 FORMATS: dict[str, dict[str, Any]] = {
-    "bfloat16 moments": {"moments": "bfloat16"},
-    "8-bit moments": {"moments": "8bit"},
+    "bfloat16 moments": {"state_dtype": "bfloat16"},
+    "8-bit moments": {"state_dtype": "8bit"},
     "nearest": {},
     "stochastic": {"rounding": "stochastic"},
     "compensated": {"rounding": "compensated"},
-    "all at once": {"rounding": "compensated", "moments": "8bit", "average": 0.9},
+    "all at once": {"rounding": "compensated", "state_dtype": "8bit", "average": 0.9},
 }
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 CASES = [("adamw", form, dtype) for form in FORMATS for dtype in DTYPES]
@@ -146,10 +146,10 @@ def test_every_rule_that_names_moving_averages_moves_with_them_in_few_bits(name:
     for form in ("float32", few):
         start = torch.tensor(np.random.default_rng(2).normal(size=shape), dtype=torch.float32)
         weight = torch.nn.Parameter(start.clone())
-        optimizer = RuleOptimizer([weight], rule, moments=form)
+        optimizer = RuleOptimizer([weight], rule, state_dtype=form)
         for step in range(10):
             own = gradient(shape, step % 3, torch.float32)
-            optimizer.step(gradients=[own], reads={read: [own.abs()] for read in rule.reads} or None)
+            optimizer.step(gradients=[own], reads={read: [own.abs()] for read in rule.extra_inputs} or None)
         moved[form] = torch.linalg.vector_norm(weight.detach() - start)
         found[form] = [optimizer.state[weight][key] for key in slot_keys(rule)]
         kept = {"bfloat16": torch.bfloat16, "8bit": torch.uint8}.get(form, torch.float32)
@@ -170,7 +170,7 @@ def test_a_mean_square_does_not_drift() -> None:
     count, steps, beta = 64 * BLOCK, 3000, 0.999
     for moments, mantissa in (("bfloat16", 7), ("8bit", 3)):
         weight = torch.nn.Parameter(torch.zeros(count))
-        optimizer = RuleOptimizer([weight], rules.RMSprop(lr=0.0, alpha=beta), moments=moments)
+        optimizer = RuleOptimizer([weight], rules.RMSprop(lr=0.0, alpha=beta), state_dtype=moments)
         size = 10 ** torch.linspace(-1, 1, count)
         for _ in range(steps):
             optimizer.step(gradients=[size])
@@ -207,7 +207,7 @@ def test_weights_in_16_bits_learn(dtype: str) -> None:
 def test_the_state_is_as_small_as_declared(form: str, most: float) -> None:
     count = 100_000
     weight = torch.nn.Parameter(torch.zeros(count))
-    optimizer = RuleOptimizer([weight], rules.AdamW(), moments=form)
+    optimizer = RuleOptimizer([weight], rules.AdamW(), state_dtype=form)
     optimizer.step(gradients=[torch.ones(count)])
     assert sum(x.nbytes for x in optimizer.state[weight].values() if x.dim()) <= most * 8 * count
 
@@ -221,7 +221,7 @@ def test_threads_do_not_change_a_bit() -> None:
             torch.set_num_threads(threads)
             weight = torch.nn.Parameter(torch.linspace(-1, 1, count).bfloat16())
             optimizer = RuleOptimizer(
-                [weight], rules.AdamW(), moments="8bit", rounding="stochastic", average=0.9
+                [weight], rules.AdamW(), state_dtype="8bit", rounding="stochastic", average=0.9
             )
             for _ in range(3):
                 optimizer.step(gradients=[own])
@@ -236,7 +236,7 @@ def test_chance_is_another_for_each_seed_weight_and_step(moments: str) -> None:
     ends = []
     for seed in (0, 0, 1):
         weights = [torch.nn.Parameter(torch.zeros(1000)) for _ in range(2)]
-        optimizer = RuleOptimizer(weights, rules.Momentum(), moments=moments, seed=seed)
+        optimizer = RuleOptimizer(weights, rules.Momentum(), state_dtype=moments, seed=seed)
         for _ in range(4):
             optimizer.step(gradients=[torch.linspace(1, 2, 1000)] * 2)
         ends.append([w.detach() for w in weights])
@@ -250,7 +250,7 @@ def test_strides_go_through_the_plain_engine_to_the_same_numbers() -> None:
     start = torch.tensor(np.random.default_rng(0).normal(size=shape)).bfloat16()
     laid = [torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.t().contiguous().t())]
     for weight in laid:
-        optimizer = RuleOptimizer([weight], rules.AdamW(), moments="8bit", rounding="stochastic")
+        optimizer = RuleOptimizer([weight], rules.AdamW(), state_dtype="8bit", rounding="stochastic")
         for step in range(5):
             optimizer.step(gradients=[gradient(shape, step, torch.bfloat16)])
     assert laid[1].stride() == (1, 30)
@@ -279,7 +279,7 @@ def test_a_step_stays_small_where_gradients_of_a_block_differ_by_powers_of_ten()
     """8 bits of m and v could make a large step of nothing; they are made so that they cannot."""
     size = 10.0 ** torch.linspace(-12, 0, BLOCK)
     weight = torch.nn.Parameter(torch.zeros(BLOCK))
-    optimizer = RuleOptimizer([weight], rules.Adam(lr=1.0, eps=1e-30), moments="8bit")
+    optimizer = RuleOptimizer([weight], rules.Adam(lr=1.0, eps=1e-30), state_dtype="8bit")
     generator = torch.Generator().manual_seed(0)
     for _ in range(200):
         before = weight.detach().clone()
@@ -289,6 +289,6 @@ def test_a_step_stays_small_where_gradients_of_a_block_differ_by_powers_of_ten()
 
 
 def test_rules_name_what_the_formats_ask_for() -> None:
-    form = layout(rules.AdamW, Memory(moments="8bit"), torch.float32)
+    form = layout(rules.AdamW, Memory(state_dtype="8bit"), torch.float32)
     assert form.slots == (SIGNED_8, POSITIVE_8)
     assert form.keys(slot_keys(rules.AdamW)) == ("exp_avg", "exp_avg_sq", "exp_avg_scale", "exp_avg_sq_scale")

@@ -17,10 +17,10 @@ from steepest.optim.errors import UserError
 from steepest.train.average import Average
 
 KEPT: list[dict[str, Any]] = [
-    {"moments": "bfloat16"},
-    {"moments": "8bit"},
+    {"state_dtype": "bfloat16"},
+    {"state_dtype": "8bit"},
     {"rounding": "stochastic"},
-    {"rounding": "compensated", "moments": "8bit", "average": 0.9},
+    {"rounding": "compensated", "state_dtype": "8bit", "average": 0.9},
 ]
 KEYS = ("exp_avg", "exp_avg_sq")
 
@@ -86,12 +86,12 @@ def test_a_copy_goes_on_to_the_same_bits(kept: dict[str, Any]) -> None:
 def test_state_of_another_precision_is_converted(from_: str, to: str, by_name: bool) -> None:
     """Exactly where the new format has the numbers, else to one of its neighbours."""
     weight, other = (torch.nn.Parameter(torch.ones(1000)) for _ in range(2))
-    first = RuleOptimizer([weight], rules.AdamW(), moments=from_)
+    first = RuleOptimizer([weight], rules.AdamW(), state_dtype=from_)
     for step in range(3):
         own = torch.randn(1000, generator=torch.Generator().manual_seed(step))
         first.step(gradients=[own])
     before = slots_in_full(first.state[weight], KEYS, rules.AdamW)
-    second = RuleOptimizer([other], rules.AdamW(lr=0.0, beta1=1 - 1e-12, beta2=1 - 1e-12), moments=to)
+    second = RuleOptimizer([other], rules.AdamW(lr=0.0, beta1=1 - 1e-12, beta2=1 - 1e-12), state_dtype=to)
     if by_name:
         second.load_state_by_name(first.state_by_name())
     else:
@@ -113,7 +113,7 @@ def test_a_checkpoint_of_torch_comes_in_and_full_state_goes_back() -> None:
     torchs = torch.optim.AdamW([theirs])
     theirs.grad = torch.linspace(-1, 1, 300)
     torchs.step()
-    ours = st.AdamW([weight], moments="8bit", average=0.9)
+    ours = st.AdamW([weight], state_dtype="8bit", average=0.9)
     ours.load_state_dict(torchs.state_dict())
     ours.step(gradients=[torch.linspace(-1, 1, 300)])
     assert ours.state[weight]["exp_avg"].dtype is torch.uint8
@@ -146,7 +146,7 @@ def spoilt(change: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
 )
 def test_what_cannot_be_read_is_refused_and_nothing_is_loaded(change: str, words: str) -> None:
     weight = torch.nn.Parameter(torch.ones(600))
-    optimizer = RuleOptimizer([weight], rules.AdamW(), moments="8bit")
+    optimizer = RuleOptimizer([weight], rules.AdamW(), state_dtype="8bit")
     optimizer.step(gradients=[torch.ones(600)])
     before = optimizer.state_by_name()
     with pytest.raises(UserError, match=words):
@@ -194,19 +194,19 @@ def test_the_average_is_that_of_the_weights(
 
 def test_groups_keep_memories_of_their_own() -> None:
     weights = [torch.nn.Parameter(torch.ones(BLOCK)) for _ in range(3)]
-    groups = [{"params": [weights[0]]}, {"params": [weights[1]], "moments": "8bit", "average": 0.5}]
-    optimizer = RuleOptimizer(groups, rules.AdamW(), moments="bfloat16")
-    optimizer.add_param_group({"params": [weights[2]], "moments": "float32"})
+    groups = [{"params": [weights[0]]}, {"params": [weights[1]], "state_dtype": "8bit", "average": 0.5}]
+    optimizer = RuleOptimizer(groups, rules.AdamW(), state_dtype="bfloat16")
+    optimizer.add_param_group({"params": [weights[2]], "state_dtype": "float32"})
     optimizer.step(gradients=[torch.ones(BLOCK)] * 3)
     kinds = [optimizer.state[w]["exp_avg"].dtype for w in weights]
     assert kinds == [torch.bfloat16, torch.uint8, torch.float32]
     assert ["average" in optimizer.state[w] for w in weights] == [False, True, False]
-    assert not any("moments" in group for group in optimizer.param_groups)
+    assert not any("state_dtype" in group for group in optimizer.param_groups)
 
 
 def test_a_model_keeps_moments_by_names() -> None:
     model = net()
-    optimizer = st.optimizer(model, "adamw", moments={"0.*": "8bit", "*bias": "bfloat16"})
+    optimizer = st.optimizer(model, "adamw", state_dtype={"0.*": "8bit", "*bias": "bfloat16"})
     train(model, optimizer, range(1))
     kinds = [optimizer.state[w]["exp_avg"].dtype for w in model.parameters()]
     assert kinds == [torch.uint8, torch.uint8, torch.float32, torch.bfloat16]
@@ -215,7 +215,7 @@ def test_a_model_keeps_moments_by_names() -> None:
 @pytest.mark.parametrize(
     ("kept", "words"),
     [
-        ({"moments": "int8"}, "moments must be one of 'float32', 'bfloat16', '8bit', got 'int8'"),
+        ({"state_dtype": "int8"}, "state_dtype must be one of 'float32', 'bfloat16', '8bit', got 'int8'"),
         ({"rounding": "up"}, "rounding must be one of"),
         ({"average": 1.0}, r"average must lie in \(0, 1\)"),
         ({"seed": 0.5}, "seed must be an integer"),
@@ -229,13 +229,13 @@ def test_what_is_no_memory_is_refused(kept: dict[str, Any], words: str) -> None:
 
 def test_recorded_updates_keep_all_in_full() -> None:
     weight = torch.ones(3, requires_grad=True) * 1.0
-    optimizer = st.AdamW([weight], differentiable=True, moments="8bit")
+    optimizer = st.AdamW([weight], differentiable=True, state_dtype="8bit")
     weight.grad = torch.ones(3)
     with pytest.raises(UserError, match="differentiable"):
         optimizer.step()
 
 
-LAID_OUT: list[dict[str, Any]] = [{}, {"moments": "8bit", "average": 0.9}, {"moments": "bfloat16"}]
+LAID_OUT: list[dict[str, Any]] = [{}, {"state_dtype": "8bit", "average": 0.9}, {"state_dtype": "bfloat16"}]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -117,7 +117,7 @@ class Situation:
         """The gradient of step t, part of which is the same in all, and what a rule reads besides."""
         return [
             noise(t, shape) + noise(99, shape),
-            *(noise(100 + t, shape) ** 2 + 0.1 for _ in self.rule.reads),
+            *(noise(100 + t, shape) ** 2 + 0.1 for _ in self.rule.extra_inputs),
         ]
 
 
@@ -176,7 +176,10 @@ def placed(situation: Situation) -> tuple[RuleOptimizer, dict[str, Any]]:
     optimizer.load_state_by_name(tensors | counts)
     inputs = [list(map(torch.tensor, situation.inputs(situation.t, w.shape))) for w, *_ in rows]
     gradients, *reads = map(list, zip(*inputs, strict=True))
-    return optimizer, {"gradients": gradients, "reads": dict(zip(situation.rule.reads, reads, strict=True))}
+    return optimizer, {
+        "gradients": gradients,
+        "reads": dict(zip(situation.rule.extra_inputs, reads, strict=True)),
+    }
 
 
 @cache
@@ -283,13 +286,13 @@ def test_what_never_had_a_gradient_has_a_slope_of_its_decay_alone(name: str) -> 
     optimizer = RuleOptimizer([w], rule, engine="torch")
     gradient = torch.tensor(noise(1, (4, 3)))
     gradient[1] = 0.0
-    reads = {one: [gradient * gradient] for one in rule.reads}
+    reads = {one: [gradient * gradient] for one in rule.extra_inputs}
     for number in rule.numbers():
         (slope,) = tangents(optimizer, {0: {number: 1.0}}, gradients=[gradient], reads=reads)
         assert slope.isfinite().all(), number
 
 
-@each("kept", [{"moments": "8bit"}, {"moments": "bfloat16"}, {"rounding": "compensated"}])
+@each("kept", [{"state_dtype": "8bit"}, {"state_dtype": "bfloat16"}, {"rounding": "compensated"}])
 @each("dtype", [torch.bfloat16, torch.float32])
 def test_what_is_kept_in_few_bits_is_read_as_the_step_reads_it(kept: Any, dtype: torch.dtype) -> None:
     w = torch.nn.Parameter(torch.linspace(-1, 1, 512).to(dtype))

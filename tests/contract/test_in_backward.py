@@ -46,7 +46,7 @@ def trained(
 CASES: dict[str, Callable[[nn.Module], RuleOptimizer]] = {
     "adamw": lambda model: st.optimizer(model, "adamw"),
     "two groups": lambda model: st.optimizer(model, "adamw", {"*bias": "lion"}, lr_scale={"0.*": 0.5}),
-    "8 bits": lambda model: st.optimizer(model, "adamw", moments="8bit", average=0.9, seed=5),
+    "8 bits": lambda model: st.optimizer(model, "adamw", state_dtype="8bit", average=0.9, seed=5),
     "shared": lambda model: st.optimizer(model, rules.ScheduleFreeSGD(lr=0.1)),
     "sums per weight": lambda model: st.optimizer(model, "lamb"),
     "schedule": lambda model: st.optimizer(model, rules.SGD(lr=Constant(0.1))),
@@ -63,7 +63,7 @@ def test_the_weights_and_the_state_are_those_of_ordinary_steps(name: str) -> Non
 
 def test_so_they_are_in_bfloat16_rounded_by_chance() -> None:
     def make(model: nn.Module) -> RuleOptimizer:
-        return st.optimizer(model, "adamw", rounding="stochastic", moments="bfloat16")
+        return st.optimizer(model, "adamw", rounding="stochastic", state_dtype="bfloat16")
 
     ordinary, inside = (trained(way, make, torch.bfloat16) for way in (False, True))
     assert all(torch.equal(ordinary[key], inside[key]) for key in ordinary)

@@ -93,7 +93,7 @@ def test_wrapped_rules_trace(wrapper: str) -> None:
     rule = rules.named(f"{wrapper}+momentum")
     tx = transformation(rule)
     params = jax.tree.map(jnp.asarray, start(rule))
-    extra = {"gradient": lambda w: w} if rule.ascent else {}
+    extra = {"gradient": lambda w: w} if rule.perturb else {}
     new, _ = jax.jit(lambda s, p: tx.apply(s, p, p, **extra))(tx.init(params), params)
     assert not np.array_equal(new["a"], params["a"])
 

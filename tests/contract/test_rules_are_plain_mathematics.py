@@ -159,7 +159,7 @@ def test_slots_are_the_arguments_after_what_is_read(rule: type[Rule]) -> None:
     for function in (rule.direction, *([rule.measure] if rule.sums else [])):
         parameters = inspect.signature(function).parameters.values()
         names = [one.name for one in parameters if one.kind is not one.VAR_POSITIONAL and one.name != "self"]
-        expected = ["xp", "k", "w", "g", *rule.reads, *rule.slots]
+        expected = ["xp", "k", "w", "g", *rule.extra_inputs, *rule.slots]
         starred = any(one.kind is one.VAR_POSITIONAL for one in parameters)
         assert names == (expected[: len(names)] if starred else expected)
 

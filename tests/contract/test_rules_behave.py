@@ -38,7 +38,7 @@ def over(chosen: list[type[Rule]]) -> Any:
 RULES = over(EVERY)
 ALONE = over([rule for rule in EVERY if not rule.sums and not rule.whole])
 ELEMENTWISE = over([rule for rule in EVERY if not rule.whole])
-CURVED = over([rule for rule in EVERY if "d" in rule.reads])
+CURVED = over([rule for rule in EVERY if "d" in rule.extra_inputs])
 
 
 def numeric(rule: type[Rule]) -> list[Field[Any]]:
@@ -67,7 +67,8 @@ def noise(t: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
 def curvature(rule: Rule | type[Rule], t: int, shape: tuple[int, ...] = SHAPE) -> list[np.ndarray]:
     """What a rule reads beside the gradient: estimates of a curvature of 1000, or another gradient."""
     return [
-        noise(1000 + t, shape) if name == "p" else 1000 * noise(1000 + t, shape) ** 2 for name in rule.reads
+        noise(1000 + t, shape) if name == "p" else 1000 * noise(1000 + t, shape) ** 2
+        for name in rule.extra_inputs
     ]
 
 
@@ -273,7 +274,9 @@ def test_a_mirrored_problem_has_a_mirrored_path(rule: type[Rule]) -> None:
         for name, slot, mirrored in zip(rule.slots, rule().init(NUMPY, start()), path.slots, strict=True)
     ]
     for t in range(1, STEPS + 1):
-        reads = [-x if name == "p" else x for name, x in zip(rule.reads, curvature(rule, t), strict=True)]
+        reads = [
+            -x if name == "p" else x for name, x in zip(rule.extra_inputs, curvature(rule, t), strict=True)
+        ]
         path.step(0.5 * path.w - noise(t), reads)
     atol = STEPS * 10 * EPS if rule.whole else 0
     np.testing.assert_allclose(path.w, -trajectory(rule()), rtol=0, atol=atol)
@@ -288,7 +291,7 @@ def test_without_gradient_and_decay_the_weights_stay(rule: type[Rule]) -> None:
         0 * slot if name in rule.signed else slot for name, slot in zip(rule.slots, path.slots, strict=True)
     ]
     for _ in range(STEPS):
-        path.step(np.zeros(SHAPE), [np.zeros(SHAPE) for _ in rule.reads])
+        path.step(np.zeros(SHAPE), [np.zeros(SHAPE) for _ in rule.extra_inputs])
     assert np.array_equal(path.w, start()) or not path.w.any()
 
 
@@ -358,7 +361,7 @@ def test_every_rule_descends(rule: type[Rule]) -> None:
     """On ½w², from w = ±1, with the rule's own numbers (lr at least 0.005, so that 50 steps show)."""
     path = Path(rule(lr=max(rule().lr, 0.005)), np.sign(start()))
     for _ in range(STEPS):
-        path.step(path.w, [np.ones(SHAPE) for _ in rule.reads])
+        path.step(path.w, [np.ones(SHAPE) for _ in rule.extra_inputs])
     assert (np.abs(path.w) < 1).all()
     assert (np.abs(path.shipped()) < 1).all()
 

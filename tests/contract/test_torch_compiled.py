@@ -90,11 +90,13 @@ def test_it_agrees_with_the_reference(name: str) -> None:
     shared = [dict(rule.shared) for _ in SHAPES]
     for t in range(1, STEPS + 1):
         gs = [drawn(shape, t) for shape in SHAPES]
-        read = [[np.abs(g)] * len(rule.reads) for g in gs]
+        read = [[np.abs(g)] * len(rule.extra_inputs) for g in gs]
         arrays = [(w, g, *x, *slots) for (w, *slots), g, x in zip(rows, gs, read, strict=True)]
         rows, shared = on_numpy.step_all(rule, t, t, arrays, shared)
         gradients = [torch.tensor(g, dtype=dtype) for g in gs]
-        optimizer.step(gradients=gradients, reads={one: [g.abs() for g in gradients] for one in rule.reads})
+        optimizer.step(
+            gradients=gradients, reads={one: [g.abs() for g in gradients] for one in rule.extra_inputs}
+        )
     assert engines(optimizer) == {Flat}
     for w, (wanted, *_) in zip(values(optimizer), rows, strict=True):
         np.testing.assert_allclose(w.double().numpy(), wanted, **few_roundings(dtype))
@@ -331,7 +333,7 @@ def test_weights_that_share_memory_move_one_after_the_other() -> None:
 
 
 @pytest.mark.parametrize(
-    "kept", [{"moments": "8bit"}, {"rounding": "stochastic"}, {"rounding": "compensated"}]
+    "kept", [{"state_dtype": "8bit"}, {"rounding": "stochastic"}, {"rounding": "compensated"}]
 )
 def test_few_bits_go_through_plain_torch(kept: dict[str, str]) -> None:
     optimizer = RuleOptimizer(weights(torch.bfloat16), rules.AdamW(), engine="compiled", **kept)  # type: ignore[arg-type]

@@ -167,7 +167,9 @@ def test_a_copy_goes_on_alone(name: str, twin_of: Callable[[Any], Any]) -> None:
 def test_arguments_are_torchs(name: str) -> None:
     theirs, mine = getattr(torch.optim, name), getattr(ours, name)
     arguments = list(inspect.signature(mine).parameters.values())
-    own = [argument for argument in arguments if argument.name in ("moments", "rounding", "average", "seed")]
+    own = [
+        argument for argument in arguments if argument.name in ("state_dtype", "rounding", "average", "seed")
+    ]
     assert arguments == [*inspect.signature(theirs).parameters.values(), *own]
     assert all(argument.kind is argument.KEYWORD_ONLY for argument in own)
     assert mine(weights(name)).defaults == theirs(weights(name)).defaults

@@ -32,7 +32,7 @@ def move(optimizer: RuleOptimizer, steps: range) -> None:
         draw = torch.Generator().manual_seed(step)
         for w in own:
             w.grad = torch.randn(w.shape, generator=draw)
-        names = optimizer.template(0).reads  # given here, so that no closure is needed
+        names = optimizer.template(0).extra_inputs  # given here, so that no closure is needed
         reads = {"reads": {name: [w.grad.square() for w in own] for name in names}} if names else {}
         optimizer.step(**reads)
 

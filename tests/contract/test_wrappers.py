@@ -76,7 +76,7 @@ def start(seed: int = 0) -> np.ndarray:
 def given(rule: Rule, w: np.ndarray, t: int) -> list[np.ndarray]:
     """Gradient and what else a rule reads: ½w and noise."""
     draw = np.random.default_rng([t, w.size])
-    return [0.5 * w + draw.normal(size=w.shape) for _ in range(1 + len(rule.reads))]
+    return [0.5 * w + draw.normal(size=w.shape) for _ in range(1 + len(rule.extra_inputs))]
 
 
 def path(rule: Rule, steps: int = STEPS) -> list[list[np.ndarray]]:
@@ -98,7 +98,7 @@ def test_nothing_is_written_in_place_and_a_step_repeats(name: str) -> None:
     for array in arrays:
         array.setflags(write=False)
     g, *rest = arrays[1:]
-    reads, slots = rest[: len(rule.reads)], rest[len(rule.reads) :]
+    reads, slots = rest[: len(rule.extra_inputs)], rest[len(rule.extra_inputs) :]
     first, again = (on_numpy.step(rule, 1, 1, w, g, slots, dict(rule.shared), reads) for _ in range(2))
     assert all(np.array_equal(old, now) for old, now in zip(before, arrays, strict=True))
     assert all(map(np.array_equal, (first[0], *first[1]), (again[0], *again[1])))
@@ -125,7 +125,7 @@ def test_a_body_is_inlined_as_one(name: str) -> None:
     if rule.whole:
         pytest.skip("rules that see whole arrays have no kernel of their own")
     slots = [f"slot{n}" for n in range(len(rule.slots))]
-    given = [XP, K, "w", "g", *(f"read{n}" for n in range(len(rule.reads))), *slots]
+    given = [XP, K, "w", "g", *(f"read{n}" for n in range(len(rule.extra_inputs))), *slots]
     assert len(Body(rule).call(rule.update, given)) == 1 + len(slots)
     assert not rule.sums or len(Body(rule).call(rule.addends, given)) == len(rule.sums)
     assert isinstance(Body(rule).call(rule.evaluate, [XP, K, "w", *slots]), str)
@@ -161,7 +161,7 @@ def test_every_knob_of_a_wrapper_moves_the_weights(name: str, knob: str) -> None
     value = getattr(rule, knob)
     moved = replace(rule, **{knob: value + 2 if isinstance(value, int) else 0.5 * value + 0.07})
     if knob == "radius":
-        assert rule.ascent is not None, "the engine goes up the slope by it, before the step"
+        assert rule.perturb is not None, "the engine goes up the slope by it, before the step"
         return
     w, *slots = (np.array([row[place] for row in path(rule)]) for place in range(1 + len(rule.slots)))
     others = [np.array([row[place] for row in path(moved)]) for place in range(1 + len(rule.slots))]

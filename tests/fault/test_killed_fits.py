@@ -55,7 +55,7 @@ def in_few_bits(out: Path, on_step: Hook | None = None) -> None:
     """A loop of one's own whose moments lie in 8 bits, rounded by chance, beside an average."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.1), nn.ReLU(), nn.Linear(64, 3))
-    opt = optimizer(net, "adamw", moments="8bit", average=0.9, seed=3)
+    opt = optimizer(net, "adamw", state_dtype="8bit", average=0.9, seed=3)
     data = torch.from_numpy(X), torch.from_numpy(y)
     asked: dict[str, Any] = {"budget": f"{STEPS} steps", "batch_size": 16, "save_every": "5 steps"}
     with loop(net, opt, data, out=out, on_step=on_step, **asked) as steps:

@@ -19,7 +19,7 @@ from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.errors import UserError
 
 BELOW, ABOVE = (63, 64), (1024, 512)
-HOW = {"adamw": {}, "adamw in 8 bits": {"moments": "8bit"}, "adafactortorch": {}, "dog": {}}
+HOW = {"adamw": {}, "adamw in 8 bits": {"state_dtype": "8bit"}, "adafactortorch": {}, "dog": {}}
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def gradients(rule: Rule, t: int) -> dict[str, np.ndarray]:
 
 def reads(rule: Rule, t: int) -> dict[str, dict[str, np.ndarray]]:
     """What the rule reads besides: the sizes of the gradients."""
-    return {word: {name: np.abs(g) for name, g in gradients(rule, t).items()} for word in rule.reads}
+    return {word: {name: np.abs(g) for name, g in gradients(rule, t).items()} for word in rule.extra_inputs}
 
 
 @cache

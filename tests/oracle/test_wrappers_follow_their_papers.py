@@ -114,7 +114,7 @@ class Uphill(Problem):
     rule: Rule
 
     def gradients(self, ws: list[np.ndarray], t: int) -> list[np.ndarray]:
-        up, pairs = self.rule.ascent, zip(ws, super().gradients(ws, t), strict=True)
+        up, pairs = self.rule.perturb, zip(ws, super().gradients(ws, t), strict=True)
         s = [up(NUMPY, w, g) for w, g in pairs]
         length = np.sqrt(sum((one**2).sum() for one in s)) + 1e-12
         there = [w + self.rule.radius / length * up(NUMPY, w, one) for w, one in zip(ws, s, strict=True)]

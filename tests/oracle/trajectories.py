@@ -40,7 +40,7 @@ def of_rule(
 
 
 def readings(rule: Rule, paper: Paper, problem: Problem, i: int, t: int) -> list[Array]:
-    return [problem.reading(paper.reads, i, t) for _ in rule.reads]
+    return [problem.reading(paper.reads, i, t) for _ in rule.extra_inputs]
 
 
 def evaluated(rule: Rule, t: int, w: Array, slots: tuple[Array, ...], shared: dict[str, float]) -> Array:

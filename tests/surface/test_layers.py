@@ -69,8 +69,8 @@ FOREIGN = {
 """What each room may import besides Python's own library; a room that is not named may import nothing."""
 
 OPTIONAL = {
-    "jax": {"jax/leaves.py", "jax/of_tree.py", "on_jax.py", "on_keras.py"},
-    "keras": {"keras/gradients.py", "keras/optimizer.py", "keras/part.py", "on_keras.py"},
+    "jax": {"jax/of_tree.py", "on_jax.py", "on_keras.py"},
+    "keras": {"keras/optimizer.py", "keras/part.py", "on_keras.py"},
     "tensorflow": {"keras/optimizer.py", "on_keras.py"},
 }
 """Frameworks that may be absent, and the files of the engine that import them."""

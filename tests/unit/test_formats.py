@@ -20,10 +20,10 @@ from steepest.optim.engines.precision.formats import BLOCK, HALF, POSITIVE, POSI
 from steepest.optim.engines.precision.memory import TORCH_BITS, Memory, layout
 
 CASES = [
-    (torch.float32, {"moments": "8bit"}),
-    (torch.bfloat16, {"moments": "8bit", "rounding": "stochastic"}),
-    (torch.bfloat16, {"moments": "bfloat16", "rounding": "compensated", "average": 0.9}),
-    (torch.float16, {"moments": "bfloat16", "rounding": "stochastic"}),
+    (torch.float32, {"state_dtype": "8bit"}),
+    (torch.bfloat16, {"state_dtype": "8bit", "rounding": "stochastic"}),
+    (torch.bfloat16, {"state_dtype": "bfloat16", "rounding": "compensated", "average": 0.9}),
+    (torch.float16, {"state_dtype": "bfloat16", "rounding": "stochastic"}),
 ]
 SPECIAL = [
     0.0,

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+import steepest.torch
 from steepest import rules, schedule
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.errors import UserError
-from steepest.optim.maths import HOST, debias
+from steepest.optim.maths import HOST, debias, unless_zero
 from steepest.optim.quantity import Quantity
 from steepest.optim.rule import Number, Rule
 
@@ -194,3 +196,73 @@ def test_a_closed_range_holds_its_end(quantity: Quantity, end: float) -> None:
     assert quantity.number("size", end) == end
     with pytest.raises(UserError, match="must lie in"):
         quantity.number("size", math.nan)
+
+
+def normed(old: bool) -> type[Rule]:
+    """A rule with all four of the parts that had another name, under the old names or the new ones."""
+
+    def finalize(self: Any, xp: Any, t: Any, n: Any, squares: Any, **shared: Any) -> dict[str, Any]:
+        return {"gain": 1 / unless_zero(xp, xp.sqrt(squares))}
+
+    new = {"finalize": finalize, "fallback_lr_ratio": 0.5, "extra_inputs": ("d",), "perturb": None}
+    before = dict(zip(("settle", "beside", "reads", "ascent"), new.values(), strict=True))
+    body = {
+        "__annotations__": {"lr": "Number"},
+        "lr": 0.1,
+        "sums": ("squares",),
+        "measure": staticmethod(lambda xp, k, w, g, d: (d * d,)),
+        "direction": staticmethod(lambda xp, k, w, g, d: (k.gain * g,)),
+    }
+    return dataclass(frozen=True)(type("Normed", (Rule,), body | (before if old else new)))
+
+
+def test_a_rule_written_with_old_names_runs_as_one_with_new_ones() -> None:
+    with pytest.warns(FutureWarning) as told:
+        older = normed(old=True)
+    assert {str(one.message).partition(";")[0] for one in told} == {
+        "Normed.settle is called finalize now",
+        "Normed.beside is called fallback_lr_ratio now",
+        "Normed.ascent is called perturb now",
+        "Normed.reads is called extra_inputs now",
+    }
+    found = []
+    for kind in (older, normed(old=False)):
+        assert (kind.extra_inputs, kind.fallback_lr_ratio) == (("d",), 0.5)
+        weight = torch.ones(3)
+        optimizer = RuleOptimizer([weight], kind(lr=0.1))
+        for step in range(3):
+            optimizer.step(gradients=[torch.ones(3) * step], reads={"d": [torch.full((3,), 2.0)]})
+        found.append(weight)
+    assert torch.equal(*found)
+    assert not torch.equal(found[0], torch.ones(3))
+
+
+def test_a_rule_written_with_old_names_finds_those_of_the_rule_it_is_made_of() -> None:
+    with pytest.warns(FutureWarning, match="Slower.settle is called finalize now"):
+
+        @dataclass(frozen=True)
+        class Slower(rules.DoG):
+            def settle(self, *arguments: Any, **shared: Any) -> dict[str, Any]:
+                made = super().settle(*arguments, **shared)  # type: ignore[misc]
+                return {name: 0.5 * value if name == "lr" else value for name, value in made.items()}
+
+    assert rules.DoG.reads == rules.DoG.extra_inputs == ()  # type: ignore[attr-defined]
+    weight = torch.ones(3)
+    RuleOptimizer([weight], Slower()).step(gradients=[torch.ones(3)])
+    assert not torch.equal(weight, torch.ones(3))
+
+
+def test_moments_is_an_old_name_of_state_dtype() -> None:
+    told = r"moments='8bit' is called state_dtype now"
+    net = torch.nn.Linear(3, 3)
+    made: list[Callable[[], Any]] = [
+        lambda: RuleOptimizer([torch.ones(3)], "adamw", moments="8bit"),
+        lambda: RuleOptimizer([{"params": [torch.ones(3)], "moments": "8bit"}], "adamw"),
+        lambda: steepest.torch.AdamW([torch.ones(3)], moments="8bit"),
+        lambda: steepest.torch.Lion([torch.ones(3)], moments="8bit"),
+        lambda: steepest.torch.optimizer(net, "adamw", moments="8bit"),
+    ]
+    for make in made:
+        with pytest.warns(FutureWarning, match=told):
+            optimizer = make()
+        assert {one.state_dtype for one in optimizer.memories} == {"8bit"}

@@ -137,7 +137,7 @@ def facts(rule: str, **settings: Any) -> Facts:
 
 
 def plain(kind: type[rules.RULES[0]]) -> bool:  # type: ignore[valid-type]
-    return not kind.ascent and not kind.reads
+    return not kind.perturb and not kind.extra_inputs
 
 
 NAMES = [*(kind.__name__.lower() for kind in rules.RULES if plain(kind)), "cautious+muon", "lookahead+muon"]

@@ -235,8 +235,8 @@ def test_schedule_free_and_the_rule_that_is_so_agree_where_nothing_decays() -> N
 def test_sam_goes_up_by_its_radius_and_along_the_steepest_way(rule: Any, unit: np.ndarray) -> None:
     """Of all e with ‖e/unit‖ = radius the one with the largest g·e, which is radius·‖unit·g‖."""
     w, g = start(), gradient(start(), 1)
-    s = rule.ascent(on_numpy.NUMPY, w, g)
-    e = rule.radius * rule.ascent(on_numpy.NUMPY, w, s) / np.linalg.norm(s)
+    s = rule.perturb(on_numpy.NUMPY, w, g)
+    e = rule.radius * rule.perturb(on_numpy.NUMPY, w, s) / np.linalg.norm(s)
     assert np.linalg.norm(e / unit) == pytest.approx(0.2)
     assert g @ e == pytest.approx(0.2 * np.linalg.norm(unit * g))
     assert np.array_equal(walked(rule)[0], walked(rules.SGD())[0]), "the step itself is the rule's"

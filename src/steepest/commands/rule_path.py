@@ -65,7 +65,7 @@ def path(rule: Rule, land: Landscape, steps: int = STEPS) -> Points:
         g = np.array([land.gradient(*w[0])])
         past = points[-2] if t > 1 else w[0]
         seen = {"d": land.curvature(*w[0]), "p": land.gradient(*past)}
-        reads = [np.array([seen[name]]) for name in rule.reads]
+        reads = [np.array([seen[name]]) for name in rule.extra_inputs]
         with np.errstate(all="ignore"):
             ((w, *slots),), shared = on_numpy.step_all(rule, t, t, [(w, g, *reads, *slots)], shared)
         if not np.abs(w).max() < 1e3:

@@ -15,10 +15,10 @@ DRAWN = 1.0
 def gradients_a_step(rule: Any) -> float:
     """1 for ordinary rules, 2 for those that climb first (SAM) or look back (MARSExact); curvature by how
     often it is estimated."""
-    if rule.ascent is not None:
+    if rule.perturb is not None:
         return 2.0
     if looks_back(rule):
         return 2.0
-    if rule.reads:
+    if rule.extra_inputs:
         return 1.0 + (DRAWN if by_labels(rule) else PRODUCT) / rule.every
     return 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -88,6 +89,14 @@ QUANTITIES: dict[str, Quantity] = {
 }
 """Every hyperparameter by name: meaning, unit, range. A rule whose name is not here is not checked."""
 
+RENAMED = {
+    "settle": "finalize",
+    "beside": "fallback_lr_ratio",
+    "ascent": "perturb",
+    "reads": "extra_inputs",
+}
+"""Parts of a rule that had another name: a rule that was written with the old one runs as before."""
+
 _Entries: TypeAlias = Callable[[dict[str, Any]], tuple[Any, ...]]
 
 
@@ -130,30 +139,30 @@ class Rule:
                `scope` is "model", by each weight on its own where it is "weight"
     scalars    what depends on time and hyperparameters alone; once a step, in float64
     couple     (xp, k, w, g) → g, the gradient with what of the weight decay belongs to it
-    direction  (xp, k, w, g, *reads, *slots) → (u, *slots); once a weight; k holds hyperparameters and scalars
+    direction  (xp, k, w, g, *extra, *slots) → (u, *slots); once a weight; k holds hyperparameters and scalars
     follow     (xp, k, w, u) → w
     update     these three, one after the other: what engines run
 
     Rules that look at many elements before they move one:
-    measure    (xp, k, w, g, *reads, *slots) → one addend an element for each of `sums`; nothing is written.
+    measure    (xp, k, w, g, *extra, *slots) → one addend an element for each of `sums`; nothing is written.
                The engine adds them up over all weights of the rule (scope "model") or each weight ("weight").
-    settle     more scalars from these sums, before `direction` runs; among them new shared ones.
+    finalize   more scalars from these sums, before `direction` runs; among them new shared ones.
     whole      True where `direction` needs its weight as an array with axes (sums of rows, matrix products);
                it is then a method, may use maths.WHOLE_VOCABULARY, and runs without a kernel of its own.
 
-    reads      names of arrays beyond the gradient that direction is given after it ("d": curvature)
+    extra_inputs  names of arrays beyond the gradient that direction is given after it ("d": curvature)
     signed     the slots that may be kept in few bits: moving averages of either sign
     positive   and those that are never below 0
     momenta    the slots of momentum, where these are not those of `signed`
     takes      (shape) → whether a weight of that shape can be moved
-    beside     the rate of AdamW, per unit of this rule's, for what this rule does not take
+    fallback_lr_ratio  the rate of AdamW, per unit of this rule's, for what this rule does not take
     evaluate   (xp, k, w, *slots) → the weights to test and to ship, where they are not those that are trained
-    ascent     (xp, w, g) → g stretched: the weights go up along it before the gradient is taken (SAM)
+    perturb    (xp, w, g) → g stretched: the weights go up along it before the gradient is taken (SAM)
     quantities what hyperparameters mean here, where that is not what QUANTITIES says of their names
 
     A field annotated `Number` is schedulable and kept as a float; ints, bools and strings are structure.
     Every constant made of hyperparameters alone is made in `scalars`: 1 - 0.999 in float32 is off by 2e-5.
-    What `scalars` or `settle` give under the name of a hyperparameter stands in for it in k.
+    What `scalars` or `finalize` give under the name of a hyperparameter stands in for it in k.
     A value out of the range that QUANTITIES states is a UserError, of a schedule at the step where it occurs.
     """
 
@@ -161,7 +170,7 @@ class Rule:
 
     slots: ClassVar[tuple[str, ...]] = ()
     shared: ClassVar[Mapping[str, float]] = {}
-    reads: ClassVar[tuple[str, ...]] = ()
+    extra_inputs: ClassVar[tuple[str, ...]] = ()
     sums: ClassVar[tuple[str, ...]] = ()
     scope: ClassVar[Literal["model", "weight"]] = "model"
     whole: ClassVar[bool] = False
@@ -169,10 +178,20 @@ class Rule:
     positive: ClassVar[tuple[str, ...]] = ()
     momenta: ClassVar[tuple[str, ...] | None] = None
     quantities: ClassVar[Mapping[str, Quantity]] = {}
-    beside: ClassVar[float] = 1.0
+    fallback_lr_ratio: ClassVar[float] = 1.0
     couple: ClassVar[Callable[..., Any]] = staticmethod(uncoupled)
     follow: ClassVar[Callable[..., Any]] = staticmethod(descend)
-    ascent: ClassVar[Callable[..., Any] | None] = None
+    perturb: ClassVar[Callable[..., Any] | None] = None
+
+    def __init_subclass__(cls) -> None:
+        own = dict(vars(cls))
+        for old, new in RENAMED.items():
+            if new in own:
+                setattr(cls, old, own[new])
+            elif old in own:
+                told = f"{cls.__name__}.{old} is called {new} now; the old name goes with the next version."
+                warnings.warn(told, FutureWarning, stacklevel=2)
+                setattr(cls, new, own[old])
 
     def __post_init__(self) -> None:
         for name, measure in _measured(type(self)).items():
@@ -184,7 +203,7 @@ class Rule:
         """(xp, t, **shared) → numbers of step t (1, 2, …), among them the new shared scalars."""
         return {}
 
-    def settle(self, *xp_t_n_sums: Any, **shared: Any) -> dict[str, Any]:
+    def finalize(self, *xp_t_n_sums: Any, **shared: Any) -> dict[str, Any]:
         """(xp, t, n, *sums, **shared) → more numbers of step t, from sums over n elements."""
         return {}
 
@@ -198,16 +217,16 @@ class Rule:
 
     @staticmethod
     def measure(*xp_k_w_g_slots: Any, **none: Any) -> tuple[Any, ...]:
-        """(xp, k, w, g, *reads, *slots) → addends of `sums`; abstract where there are any."""
+        """(xp, k, w, g, *extra, *slots) → addends of `sums`; abstract where there are any."""
         raise NotImplementedError
 
     @staticmethod
     def direction(*xp_k_w_g_slots: Any, **none: Any) -> tuple[Any, ...]:
-        """(xp, k, w, g, *reads, *slots) → (u, *slots): where to go from w; abstract."""
+        """(xp, k, w, g, *extra, *slots) → (u, *slots): where to go from w; abstract."""
         raise NotImplementedError
 
     def update(self, xp: Any, k: Any, w: Any, g: Any, *arrays: Any) -> tuple[Any, ...]:
-        """(xp, k, w, g, *reads, *slots) → (w, *slots): one step of one weight."""
+        """(xp, k, w, g, *extra, *slots) → (w, *slots): one step of one weight."""
         g = self.couple(xp, k, w, g)
         u, *slots = self.direction(xp, k, w, g, *arrays)
         return self.follow(xp, k, w, u), *slots
@@ -262,10 +281,14 @@ class Rule:
         Without sums k is what `measure` reads; with them, over n elements, what `direction` reads."""
         made = self.scalars(xp, t, **shared)
         if sums:
-            made |= self.settle(xp, t, n, *sums, **shared)
+            made |= self.finalize(xp, t, n, *sums, **shared)
         entries, make = _tuple_of(type(self), *made)
         following = {name: made.get(name, old) for name, old in shared.items()} if shared else {}
         return make(entries(vars(self) | made)), following
+
+
+for _old, _new in RENAMED.items():
+    setattr(Rule, _old, vars(Rule)[_new])
 
 
 @cache

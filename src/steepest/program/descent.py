@@ -58,7 +58,7 @@ def piece(facts: Facts) -> Piece:
     if facts.recipe.rule.startswith(MARK):
         return _open(facts)
     rule = settled.rule_of(facts.recipe, Given())
-    if rule.ascent or rule.reads:
+    if rule.perturb or rule.extra_inputs:
         raise UserError(
             f"The rule {rules.name_of(rule)!r} takes several passes over a batch, for which no program is "
             "written. steepest.torch has it for loops of your own: docs, own loop."
@@ -102,7 +102,7 @@ def _piece(facts: Facts, rule: Rule, call: str, lines: str, constants: dict[str,
 
 def _of_matrices(facts: Facts, rule: Rule, constants: dict[str, tuple[str, str]]) -> Piece:
     """Muon for hidden matrices, AdamW beside it."""
-    decay, share = getattr(rule, "weight_decay", 0.0), type(rule).beside
+    decay, share = getattr(rule, "weight_decay", 0.0), type(rule).fallback_lr_ratio
     others = twins.call(rules.AdamW(lr=rule.lr, weight_decay=decay))
     assert others is not None
     rest = others.format(groups=f"grouped(others, {_of(facts)}{decay!r}, {share!r})")

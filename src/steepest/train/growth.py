@@ -162,7 +162,7 @@ def _check(policy: BatchPolicy, recipe: Recipe, given: Given, rule: Rule) -> Non
         )
     if not isinstance(policy, Following):
         return
-    if rule.ascent or rule.reads:
+    if rule.perturb or rule.extra_inputs:
         raise UserError(
             f"batch_size={str(policy)!r} compares parts of a batch with the whole, and the rule takes more "
             "than one pass over a whole one. Take a number, or a growing batch."
@@ -209,6 +209,6 @@ def _way(rule: Rule, unit: float) -> np.ndarray:
     shared = rule.shared
     for t in range(1, SEEN + 1):
         g = unit * np.cos(np.arange(16.0) * (1 + t / SEEN)).reshape(4, 4)
-        reads = [np.abs(g) + unit for _ in rule.reads]
+        reads = [np.abs(g) + unit for _ in rule.extra_inputs]
         before, (w, slots, shared) = w, on_numpy.step(rule, t, t, w, g, slots, shared, reads)
     return w - before

@@ -91,7 +91,7 @@ def _check_rule(rule: Rule, recipe: Recipe, prepared: Prepared) -> None:
         raise UserError(
             f"The rule {name!r} averages weights itself; average={recipe.average} is one too many."
         )
-    if not rule.ascent and not rule.reads:
+    if not rule.perturb and not rule.extra_inputs:
         return
     several = f"The rule {name!r} takes more than one pass over a batch"
     if recipe.accumulate > 1:

@@ -53,4 +53,4 @@ class Control:
 
 def _plain(rule: Rule) -> Rule:
     """The rule at its first rate, or AdamW where it takes more than a gradient."""
-    return rules.AdamW() if rule.ascent or rule.reads else rule.at(1)
+    return rules.AdamW() if rule.perturb or rule.extra_inputs else rule.at(1)

@@ -89,7 +89,7 @@ def _compiled(rule: Rule, layout: Layout, like: Tensors) -> Update | None:
             warnings.simplefilter("ignore")  # torch's words about its own parts
             # Now, on nothing, for both dtypes of what is read: where it fails, no weight has moved.
             for dtype in {w.dtype, _WIDE.get(w.dtype, w.dtype)}:
-                g, *reads = (torch.zeros_like(w, dtype=dtype) for _ in range(1 + len(rule.reads)))
+                g, *reads = (torch.zeros_like(w, dtype=dtype) for _ in range(1 + len(rule.extra_inputs)))
                 update(w, g, kept, reads, k)
     except Exception as error:
         cause = getattr(error, "inner_exception", error)

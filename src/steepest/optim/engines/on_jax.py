@@ -151,7 +151,9 @@ def uphill(rule: Any, weights: Sequence[Any], gradients: Sequence[Any]) -> list[
         (wide(w), wide(jnp.zeros_like(w) if g is None else g))
         for w, g in zip(weights, gradients, strict=True)
     ]
-    steep = [rule.ascent(JAX, w, g) for w, g in wides]
+    steep = [rule.perturb(JAX, w, g) for w, g in wides]
     length = rule.radius / (jnp.sqrt(sum(JAX.total(s * s, s.shape) for s in steep)) + 1e-12)
-    up = [w + length.astype(w.dtype) * rule.ascent(JAX, w, s) for (w, _), s in zip(wides, steep, strict=True)]
+    up = [
+        w + length.astype(w.dtype) * rule.perturb(JAX, w, s) for (w, _), s in zip(wides, steep, strict=True)
+    ]
     return [narrow(x, w) for x, w in zip(up, weights, strict=True)]

@@ -170,7 +170,7 @@ class Table:
         stretches = sorted((a, a + n) for a, n in zip(self.written, sizes, strict=True) if n)
         self.starts, self.stops = [a for a, _ in stretches], [b for _, b in stretches]
         self.apart = all(before[1] <= after[0] for before, after in pairwise(stretches))
-        self.inputs = 1 + len(rule.reads)
+        self.inputs = 1 + len(rule.extra_inputs)
         self.sizes = sizes[:count] * self.inputs
         self.looker = looker(weights, self.inputs)
         self.places: list[int] = []  # of inputs and weights, as last found fit

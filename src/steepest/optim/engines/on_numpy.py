@@ -104,7 +104,7 @@ def step_all(
 
 def _moved(rule: Rule, k: Any, row: Sequence[Array]) -> Sequence[Array]:
     """(w, *slots) after the update; a weight without elements stays, for a mean of nothing is no number."""
-    return rule.update(NUMPY, k, *row) if row[0].size else [row[0], *row[2 + len(rule.reads) :]]
+    return rule.update(NUMPY, k, *row) if row[0].size else [row[0], *row[2 + len(rule.extra_inputs) :]]
 
 
 def _measured(rule: Rule, t: int, rows: Any, shared: Any) -> tuple[list[int], list[tuple[float, ...]]]:

@@ -85,7 +85,7 @@ def step_all(
 def _moved(xp: Any, rule: Rule, k: Any, row: Row) -> tuple[Any, ...]:
     """(w, *slots) after the update; a weight without elements stays, for a mean of nothing is no number."""
     if 0 in row[0].shape:
-        return (row[0], *row[2 + len(rule.reads) :])
+        return (row[0], *row[2 + len(rule.extra_inputs) :])
     return tuple(rule.update(xp, k, *row))
 
 

@@ -35,7 +35,7 @@ class SophiaG(Rule):
     every: int = 10
 
     slots = ("m", "h")
-    reads = ("d",)
+    extra_inputs = ("d",)
     signed = ("m",)
     positive = ("h",)
     follow = staticmethod(descend_and_decay)
@@ -70,7 +70,7 @@ class SophiaH(Rule):
     every: int = 10
 
     slots = ("m", "h")
-    reads = ("d",)
+    extra_inputs = ("d",)
     signed = ("m", "h")
     momenta = ("m",)
     follow = staticmethod(descend_and_decay)
@@ -109,7 +109,7 @@ class AdaHessian(Rule):
     every: int = 1
 
     slots = ("m", "v")
-    reads = ("d",)
+    extra_inputs = ("d",)
     signed = ("m",)
     positive = ("v",)
     follow = staticmethod(descend_and_decay)

@@ -34,7 +34,7 @@ class Dion(Rule):
     slots = ("m", "q")
     signed = ("m",)
     whole = True
-    beside = 0.03
+    fallback_lr_ratio = 0.03
     follow = staticmethod(descend_and_decay)
 
     def takes(self, shape: Sequence[int]) -> bool:

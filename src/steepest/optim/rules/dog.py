@@ -37,7 +37,7 @@ class DoG(Rule):
     def measure(xp: Any, k: Any, w: Any, g: Any, w0: Any) -> tuple[Any, ...]:
         return w0 * w0, (w - w0) * (w - w0), g * g
 
-    def settle(
+    def finalize(
         self,
         xp: Any,
         t: Any,
@@ -98,7 +98,7 @@ class DoWG(Rule):
     def measure(xp: Any, k: Any, w: Any, g: Any, w0: Any) -> tuple[Any, ...]:
         return (w - w0) * (w - w0), g * g
 
-    def settle(
+    def finalize(
         self, xp: Any, t: Any, n: Any, way: Any, gradients: Any, distance: Any, squares: Any
     ) -> dict[str, Any]:
         distance = xp.maximum(xp.maximum(distance, way), self.reps)

@@ -34,7 +34,7 @@ class HypergradientSGD(Rule):
     def measure(xp: Any, k: Any, w: Any, g: Any, p: Any) -> tuple[Any, ...]:
         return (g * p,)
 
-    def settle(self, xp: Any, t: Any, n: Any, products: Any, gained: Any) -> dict[str, Any]:
+    def finalize(self, xp: Any, t: Any, n: Any, products: Any, gained: Any) -> dict[str, Any]:
         gained = gained + self.kappa * products
         return {"lr": self.lr + gained, "gained": gained}
 
@@ -77,7 +77,7 @@ class HypergradientAdam(Rule):
     def measure(xp: Any, k: Any, w: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
         return (g * (k.last1 * m) / unless_zero(xp, xp.sqrt(k.last2 * v) + k.eps),)
 
-    def settle(self, xp: Any, t: Any, n: Any, products: Any, gained: Any) -> dict[str, Any]:
+    def finalize(self, xp: Any, t: Any, n: Any, products: Any, gained: Any) -> dict[str, Any]:
         gained = gained + self.kappa * products
         return {"lr": self.lr + gained, "gained": gained}
 

@@ -36,7 +36,7 @@ class LARS(Rule):
     def measure(xp: Any, k: Any, w: Any, g: Any, b: Any) -> tuple[Any, ...]:
         return w * w, g * g
 
-    def settle(self, xp: Any, t: Any, n: Any, weights: Any, gradients: Any) -> dict[str, Any]:
+    def finalize(self, xp: Any, t: Any, n: Any, weights: Any, gradients: Any) -> dict[str, Any]:
         size, slope = xp.sqrt(weights), xp.sqrt(gradients)
         divisor = slope + self.weight_decay * size + self.eps
         trusted = self.trust * size / unless_zero(xp, divisor)
@@ -85,7 +85,7 @@ class LAMB(Rule):
         r, m, v = proposed(xp, k, w, g, m, v)
         return w * w, r * r
 
-    def settle(self, xp: Any, t: Any, n: Any, weights: Any, proposals: Any) -> dict[str, Any]:
+    def finalize(self, xp: Any, t: Any, n: Any, weights: Any, proposals: Any) -> dict[str, Any]:
         ratio = xp.sqrt(weights / unless_zero(xp, proposals))
         return {"ratio": xp.where((weights == 0) | (proposals == 0), 1.0, ratio)}
 

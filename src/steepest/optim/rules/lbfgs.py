@@ -58,7 +58,7 @@ class LBFGS(Rule):
         curved, changes = [s[i] * y[j] for i, j in COUPLES], [y[i] * y[j] for i, j in COUPLES]
         return *(g * x for x in (*s, *y)), *curved, *changes, s[0] * s[0], xp.abs(g)
 
-    def settle(self, xp: Any, t: Any, n: Any, *sums: Any) -> dict[str, Any]:
+    def finalize(self, xp: Any, t: Any, n: Any, *sums: Any) -> dict[str, Any]:
         *products, square, size = sums
         lengths = len(AT), len(AT), len(COUPLES), len(COUPLES)
         gs, gy, curved, changes = (

@@ -44,7 +44,7 @@ class _Corrected(Rule):
         ahead = xp.where(t == 1, 0.0, self.gamma * self.beta1 / (1 - self.beta1))
         return moments(xp, t, self.beta1, self.beta2) | {"ahead": ahead}
 
-    def settle(self, xp: Any, t: Any, n: Any, squares: Any) -> dict[str, Any]:
+    def finalize(self, xp: Any, t: Any, n: Any, squares: Any) -> dict[str, Any]:
         return {"shortened": 1 / xp.maximum(1.0, xp.sqrt(squares))}
 
 
@@ -84,7 +84,7 @@ class MARSExact(_Corrected):
     Yuan et al. 2024, arXiv:2411.10438, algorithm 2 as it stands."""
 
     slots = ("m", "v", "o")
-    reads = ("p",)
+    extra_inputs = ("p",)
 
     @staticmethod
     def measure(xp: Any, k: Any, w: Any, g: Any, p: Any, m: Any, v: Any, o: Any) -> tuple[Any, ...]:

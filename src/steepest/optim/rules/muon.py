@@ -68,7 +68,7 @@ class Muon(_Muon):
     Jordan et al. 2024, kellerjordan.github.io/posts/muon;
     equals torch.optim.Muon, which computes in bfloat16."""
 
-    beside = 0.015
+    fallback_lr_ratio = 0.015
 
     def _scale(self, rows: int, cols: int) -> float:
         return sqrt(max(1.0, rows / cols))
@@ -103,7 +103,7 @@ class MuonSpectral(_Muon):
     Bernstein 2025, jeremybernste.in/writing/deriving-muon; equals microsoft/dion's
     Muon(adjust_lr="spectral_norm") and timm's Muon(adjust_lr_fn="rms_to_rms")."""
 
-    beside = 0.015
+    fallback_lr_ratio = 0.015
 
     def _scale(self, rows: int, cols: int) -> float:
         return sqrt(rows / cols)

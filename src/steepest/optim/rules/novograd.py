@@ -35,7 +35,7 @@ class NovoGrad(Rule):
     def measure(xp: Any, k: Any, w: Any, g: Any, m: Any) -> tuple[Any, ...]:
         return (g * g,)
 
-    def settle(self, xp: Any, t: Any, n: Any, squares: Any, v: Any) -> dict[str, Any]:
+    def finalize(self, xp: Any, t: Any, n: Any, squares: Any, v: Any) -> dict[str, Any]:
         v = xp.where(t == 1, squares, lerp(v, squares, 1 - self.beta2))
         return {"v": v, "root": xp.sqrt(v) + self.eps}
 

@@ -57,7 +57,7 @@ class DAdaptAdam(Rule):
     def measure(xp: Any, k: Any, w: Any, g: Any, m: Any, v: Any, s: Any) -> tuple[Any, ...]:
         return g * s / unless_zero(xp, xp.sqrt(v) + k.eps), xp.abs(k.kept * s + k.gain * g)
 
-    def settle(
+    def finalize(
         self, xp: Any, t: Any, n: Any, products: Any, length: Any, d: Any, numerator: Any
     ) -> dict[str, Any]:
         kept, d = self.beta2**0.5, xp.maximum(d, self.initial)
@@ -127,7 +127,7 @@ class Prodigy(Rule):
     def measure(xp: Any, k: Any, w: Any, g: Any, m: Any, v: Any, s: Any, w0: Any) -> tuple[Any, ...]:
         return g * (w0 - w), xp.abs(k.kept * s + k.gain * g)
 
-    def settle(
+    def finalize(
         self,
         xp: Any,
         t: Any,

@@ -33,7 +33,7 @@ class SpectralDescent(Rule):
     slots = ("m",)
     signed = ("m",)
     whole = True
-    beside = 0.015
+    fallback_lr_ratio = 0.015
     follow = staticmethod(descend_and_decay)
 
     def takes(self, shape: Sequence[int]) -> bool:

@@ -39,7 +39,7 @@ class StableAdamW(Rule):
         v = lerp(v, g * g, k.c2)
         return (g * g / xp.maximum(k.unbias2 * v, k.least),)
 
-    def settle(self, xp: Any, t: Any, n: Any, squares: Any) -> dict[str, Any]:
+    def finalize(self, xp: Any, t: Any, n: Any, squares: Any) -> dict[str, Any]:
         return {"lr": self.lr / xp.maximum(1.0, xp.sqrt(squares / n))}
 
     @staticmethod

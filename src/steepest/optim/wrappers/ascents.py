@@ -40,9 +40,9 @@ def by_size(xp: Any, w: Any, g: Any) -> Any:
 
 
 def _up(inner: Kind, stretch: Any) -> Bodies:
-    if inner.ascent is not None:
+    if inner.perturb is not None:
         raise UserError(f"{inner.__name__} goes up the slope already; once is enough.")
-    return {"ascent": staticmethod(stretch)}
+    return {"perturb": staticmethod(stretch)}
 
 
 @wrapper("SAM", sam, radius=Knob(0.05, RADIUS))

@@ -69,9 +69,9 @@ def _schedule_free(inner: Kind) -> Bodies:
         made = {"lr": rule.lr} | inner.scalars(rule, xp, t, **shared) | dict(zip(own, sums, strict=True))
         return made | {"free_rest": 1 - share, "free_back": way_back(xp, self.free_beta)}
 
-    def settle(self: Any, xp: Any, t: Any, n: Any, *sums: Any, **shared: Any) -> dict[str, Any]:
+    def finalize(self: Any, xp: Any, t: Any, n: Any, *sums: Any, **shared: Any) -> dict[str, Any]:
         rest = {name: value for name, value in shared.items() if name not in own}
-        return inner.settle(warm(self, xp, t), xp, t, n, *sums, **rest)
+        return inner.finalize(warm(self, xp, t), xp, t, n, *sums, **rest)
 
     def update(self: Any, xp: Any, k: Any, w: Any, g: Any, *arrays: Any) -> tuple[Any, ...]:
         *rest, z = arrays
@@ -87,5 +87,5 @@ def _schedule_free(inner: Kind) -> Bodies:
         return lerp(z, w, k.free_back)
 
     state = {"slots": (*inner.slots, "free"), "shared": {**inner.shared, **own}, "init": kept_copy(inner)}
-    time = {"scalars": scalars, "settle": settle}
+    time = {"scalars": scalars, "finalize": finalize}
     return state | time | {"update": update, "addends": addends, "evaluate": evaluate}

@@ -56,18 +56,18 @@ def _of_agreement(inner: Kind) -> Bodies:
 
 @wrapper("Cautious", cautious)
 def _cautious(inner: Kind) -> Bodies:
-    def settle(self: Any, xp: Any, t: Any, n: Any, agreeing: Any, **shared: Any) -> dict[str, Any]:
+    def finalize(self: Any, xp: Any, t: Any, n: Any, agreeing: Any, **shared: Any) -> dict[str, Any]:
         return {"cautious_gain": n / (agreeing + 1)}
 
-    return _of_agreement(inner) | {"settle": settle}
+    return _of_agreement(inner) | {"finalize": finalize}
 
 
 @wrapper("CautiousClamped", cautious_clamped)
 def _cautious_clamped(inner: Kind) -> Bodies:
-    def settle(self: Any, xp: Any, t: Any, n: Any, agreeing: Any, **shared: Any) -> dict[str, Any]:
+    def finalize(self: Any, xp: Any, t: Any, n: Any, agreeing: Any, **shared: Any) -> dict[str, Any]:
         return {"cautious_gain": n / unless_zero(xp, xp.maximum(agreeing, 1e-3 * n))}
 
-    return _of_agreement(inner) | {"settle": settle}
+    return _of_agreement(inner) | {"finalize": finalize}
 
 
 def _alone(xp: Any, k: Any, w: Any, u: Any) -> Any:
@@ -94,7 +94,9 @@ def _trust_ratio(inner: Kind) -> Bodies:
         u = complete(xp, k, w, u)
         return w * w, u * u
 
-    def settle(self: Any, xp: Any, t: Any, n: Any, weights: Any, ways: Any, **shared: Any) -> dict[str, Any]:
+    def finalize(
+        self: Any, xp: Any, t: Any, n: Any, weights: Any, ways: Any, **shared: Any
+    ) -> dict[str, Any]:
         ratio = self.trust * xp.sqrt(weights / unless_zero(xp, ways))
         return {"trust_gain": xp.where((weights == 0) | (ways == 0), 1.0, ratio)}
 
@@ -105,7 +107,7 @@ def _trust_ratio(inner: Kind) -> Bodies:
     sums = {"sums": ("weights", "ways"), "scope": "weight"}
     return sums | {
         "measure": measure,
-        "settle": settle,
+        "finalize": finalize,
         "direction": direction,
         "follow": staticmethod(descend),
     }

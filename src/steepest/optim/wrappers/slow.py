@@ -43,7 +43,7 @@ def lookahead(rule: Rule, every: int = 5, share: Number = 0.5, momentum: Momentu
 def _ahead(inner: Kind, of: Meeting) -> Bodies:
     """Bodies with slots (*those within, *slow copies of some, "slow")."""
     refuse_evaluation(inner, "lookahead ships its slow ones")
-    given = len(inner.reads) + len(inner.slots)
+    given = len(inner.extra_inputs) + len(inner.slots)
     within = all_of([pick(place) for place in range(given)])
     copies = all_of([pick(given + n) for n in range(len(of.copied))])
     meet = all_of(of.functions)

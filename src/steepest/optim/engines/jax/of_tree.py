@@ -207,10 +207,10 @@ class OfTree:
     def _arrays(self, rule: Rule, leaves: Leaves, grads: Any, extra: Mapping[str, Any]) -> list[list[Any]]:
         """The gradients and what else the rule reads, each by weight."""
         gradients = leaves.alike("gradients", grads)
-        if rule.ascent is not None:
+        if rule.perturb is not None:
             up = on_jax.uphill(rule, leaves.weights, gradients)
             gradients = leaves.alike("gradients", _extra(rule, extra, "gradient")(leaves.tree(up)))
-        return [gradients, *(leaves.alike(name, _extra(rule, extra, name)) for name in rule.reads)]
+        return [gradients, *(leaves.alike(name, _extra(rule, extra, name)) for name in rule.extra_inputs)]
 
     def _moved(
         self, rule: Rule, t: Any, leaves: Leaves, arrays: list[list[Any]], state: RuleState

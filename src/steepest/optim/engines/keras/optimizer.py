@@ -267,7 +267,7 @@ def _refuse(options: Mapping[str, Any], rounding: str, every: Sequence[Rule]) ->
     if rounding not in ("compensated", "nearest"):
         raise UserError(f"rounding must be 'compensated' or 'nearest', got {rounding!r}.")
     for rule in every:
-        if rule.reads or rule.ascent is not None:
+        if rule.extra_inputs or rule.perturb is not None:
             raise UserError(
                 f"{type(rule).__name__} needs more than one gradient a step, and Keras gives its optimizers "
                 f"one. Take steepest.torch or steepest.optax."

@@ -210,7 +210,7 @@ def _of_main(
         return {w.path: (main, 1.0, True) for w in weights}
     hidden = _hidden(main, weights, head)
     beside = rules.AdamW(lr=main.lr, weight_decay=getattr(main, "weight_decay", 0.0))
-    others = (beside, type(main).beside, True) if rest is None else (rest, 1.0, False)
+    others = (beside, type(main).fallback_lr_ratio, True) if rest is None else (rest, 1.0, False)
     return {w.path: (main, 1.0, True) if w.path in hidden else others for w in weights}
 
 

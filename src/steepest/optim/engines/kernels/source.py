@@ -81,7 +81,7 @@ class Columns:
         draws = [sum(one.draws for one in formats[:number]) for number in range(len(formats))]
         self.layout, self.words = layout, (sum(one.draws for one in formats) + 1) // 2
         self.w, self.g = Column("w", layout.weight, draws[-1]), Column("g", near)
-        self.reads = [Column(f"r{number}", near) for number in range(len(rule.reads))]
+        self.reads = [Column(f"r{number}", near) for number in range(len(rule.extra_inputs))]
         pairs = zip(layout.slots, draws, strict=False)
         self.slots = [Column(f"s{number}", *pair) for number, pair in enumerate(pairs)]
         self.blocks = [one for one in self.slots if one.format.foot]

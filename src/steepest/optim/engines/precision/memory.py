@@ -4,6 +4,7 @@ With them the functions of `bits` on torch tensors of any device."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -115,21 +116,21 @@ EXTRAS = ("lost", "average")
 class Memory:
     """How the weights of a group and their state are kept, and what is kept besides.
 
-    moments   "float32": state in the precision of arithmetic. "bfloat16" or "8bit": the moving averages that
-              the rule names in `signed` and `positive` in 16 or 8 bits, rounded by chance
-    rounding  of weights in 16 bits: "nearest", "stochastic", or "compensated", which keeps what rounding
-              loses in 16 bits more
-    average   the share that a moving average of the weights keeps in an update, in (0, 1); None for none.
-              a ← a + (1-d)(w - a),  d = min(average, (1+t)/(10+t)). State: 1 float a weight
-    seed      of chance"""
+    state_dtype  "float32": state in the precision of arithmetic. "bfloat16" or "8bit": the moving averages
+                 that the rule names in `signed` and `positive` in 16 or 8 bits, rounded by chance
+    rounding     of weights in 16 bits: "nearest", "stochastic", or "compensated", which keeps what rounding
+                 loses in 16 bits more
+    average      the share that a moving average of the weights keeps in an update, in (0, 1); None for none.
+                 a ← a + (1-d)(w - a),  d = min(average, (1+t)/(10+t)). State: 1 float a weight
+    seed         of chance"""
 
-    moments: str = "float32"
+    state_dtype: str = "float32"
     rounding: str = "nearest"
     average: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _among("moments", self.moments, MOMENTS)
+        _among("state_dtype", self.state_dtype, MOMENTS)
         _among("rounding", self.rounding, ROUNDINGS)
         if self.average is not None and not 0 < self.average < 1:
             raise UserError(
@@ -141,7 +142,7 @@ class Memory:
     @property
     def numbered(self) -> bool:
         """True where updates take more numbers than the rule's."""
-        return self.moments != "float32" or self.rounding == "stochastic" or self.average is not None
+        return self.state_dtype != "float32" or self.rounding == "stochastic" or self.average is not None
 
     def numbers(self, t: int) -> tuple[float, float, float]:
         """What kernels take in update t: the share 1 - d of the average, and two uint32 that all random bits
@@ -156,9 +157,21 @@ class Memory:
 def split(memory: Memory, group: dict[str, Any]) -> tuple[Memory, dict[str, Any]]:
     """(memory of a group, its other entries), from what it says itself and what otherwise holds."""
     names = [field.name for field in fields(Memory)]
+    if "moments" in group:
+        group = group | {"state_dtype": called_moments(group.get("state_dtype"), group["moments"])}
+        del group["moments"]
     own = {name: value for name, value in group.items() if name in names}
     rest = {name: value for name, value in group.items() if name not in names}
     return replace(memory, **own), rest
+
+
+def called_moments(state_dtype: Any, moments: Any) -> Any:
+    """What `state_dtype` shall be where it may have been given under its old name."""
+    if moments is None:
+        return state_dtype
+    told = f"moments={moments!r} is called state_dtype now; the old name goes with the next version."
+    warnings.warn(told, FutureWarning, stacklevel=4)
+    return moments
 
 
 def _among(name: str, value: object, known: Any) -> None:
@@ -199,7 +212,7 @@ class Layout:
 @cache
 def layout(rule: type[Rule], memory: Memory, dtype: torch.dtype) -> Layout:
     """How a weight of this dtype and its state are kept. Slots of complex weights are kept in full."""
-    signed, positive = (FULL, FULL) if dtype.is_complex else MOMENTS[memory.moments]
+    signed, positive = (FULL, FULL) if dtype.is_complex else MOMENTS[memory.state_dtype]
     slots = [signed if s in rule.signed else positive if s in rule.positive else FULL for s in rule.slots]
     low = dtype in NEAREST
     formats = DRAWN if memory.rounding == "stochastic" else NEAREST

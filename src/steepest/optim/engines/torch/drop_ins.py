@@ -25,6 +25,8 @@ FLAGS = {"maximize": False, "differentiable": False}
 """What of torch's flags means something for every rule."""
 KEPT = {field.name: field.default for field in fields(Memory)}
 """How weights and state are kept. Where a rule has a field of such a name, the argument is the rule's."""
+OLDER = ("moments",)
+"""Names that arguments had before."""
 
 
 @lru_cache(1024)
@@ -40,7 +42,7 @@ class DropIn(RuleOptimizer):
     foreach, fused: choose among torch's implementations and mean nothing here.
     capturable: means nothing here; a step reads numbers on the host and cannot go into a CUDA graph.
     differentiable: the update is recorded by autograd, operation by operation.
-    moments, rounding, average, seed: by name only; how weights and state are kept, see RuleOptimizer."""
+    state_dtype, rounding, average, seed: by name only; how weights and state are kept, see RuleOptimizer."""
 
     twin: ClassVar[type[torch.optim.Optimizer]]
     form: ClassVar[Callable[[dict[str, Any]], Rule]]
@@ -53,7 +55,7 @@ class DropIn(RuleOptimizer):
             cls.__signature__ = theirs.replace(parameters=[*theirs.parameters.values(), *kept])  # type: ignore[attr-defined]
 
     def __init__(self, params: Iterable[Any], *args: Any, **kwargs: Any) -> None:
-        kept = {name: kwargs.pop(name) for name in KEPT if name in kwargs}
+        kept = {name: kwargs.pop(name) for name in (*KEPT, *OLDER) if name in kwargs}
         given = inspect.signature(self.twin).bind(params, *args, **kwargs).arguments
         del given["params"]
         self._given = scheduled(given)
@@ -343,13 +345,14 @@ class OfRule(RuleOptimizer):
     __signature__: ClassVar[Signature]
 
     def __init__(self, params: Iterable[Any], *args: Any, **kwargs: Any) -> None:
+        older = {name: kwargs.pop(name) for name in OLDER if name in kwargs}
         bound = self.__signature__.bind(params, *args, **kwargs)
         bound.apply_defaults()
         given = bound.arguments
         rule = self.kind(**_fields(self.kind, given))
         held = [*(entry for entry, _ in places(self.kind).values()), *FLAGS]
         kept = {name: given[name] for name in by_name(self.kind) if name not in FLAGS}
-        super().__init__(params, rule, at_step(1, {entry: given[entry] for entry in held}), **kept)
+        super().__init__(params, rule, at_step(1, {entry: given[entry] for entry in held}), **kept, **older)
 
 
 def class_of(rule: type[Rule]) -> type[OfRule]:

@@ -95,7 +95,7 @@ def _read(
         for weight in now.weights[index]:
             gradient = weight.grad if gradients is None else gradients[place]
             if gradient is not None and weight.numel():
-                inputs = [gradient, *(reads[name][place] for name in rule.reads)]
+                inputs = [gradient, *(reads[name][place] for name in rule.extra_inputs)]
                 row = _row(optimizer, place, index, rule, weight, inputs)
                 push = None if pushes is None else pushes[place]
                 rows.append(_scaled(row, now.turns[index] * scale, push))

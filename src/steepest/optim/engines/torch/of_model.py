@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from steepest.optim import rules
+from steepest.optim.engines.precision.memory import called_moments
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.errors import UserError
 from steepest.optim.groups import checked_factors, first_match, no_decay
@@ -71,23 +72,25 @@ def optimizer(
     rest: Rule | str | None = None,
     decay_all: bool = False,
     lr_scale: Mapping[str, float] | None = None,
-    moments: str | Mapping[str, str] = "float32",
+    state_dtype: str | Mapping[str, str] = "float32",
     rounding: str = "nearest",
     average: float | None = None,
     seed: int = 0,
     engine: str | None = None,
+    moments: str | Mapping[str, str] | None = None,
 ) -> RuleOptimizer:
     """A RuleOptimizer of the model's trainable weights, each under its name.
 
     rule: a Rule or the name of one. A rule of matrices, such as Muon, is given the hidden ones.
     groups: patterns of names → rules, as in {"embed*|head*|*bias": "adamw"}; the first that fits.
     rest: the rule of what a rule of matrices is not given: embeddings, the last layer, biases, norms. Without
-    it AdamW with that rule's weight decay and its rate, times the factor that is usual (`Rule.beside`).
+    it AdamW with that rule's weight decay and its rate, times the rule's `fallback_lr_ratio`.
     decay_all: let weight decay pull biases, norms and embeddings too.
     lr_scale: patterns of names → factors of the learning rate; the first that fits.
-    moments, rounding, average, seed: how weights and state are kept, see Memory; moments also by patterns of
-    names, as in {"embed*": "8bit"}, the first that fits; "float32" where none does.
-    engine: "numba", "torch" or "compiled", see RuleOptimizer; None chooses by the device."""
+    state_dtype, rounding, average, seed: how weights and state are kept, see Memory; state_dtype also by
+    patterns of names, as in {"embed*": "8bit"}, the first that fits; "float32" where none does.
+    engine: "numba", "torch" or "compiled", see RuleOptimizer; None chooses by the device.
+    moments: the old name of state_dtype."""
     if not isinstance(model, torch.nn.Module):
         raise UserError(
             f"`optimizer` goes by the names in a model, and was given {type(model).__name__}. Give it the "
@@ -102,13 +105,14 @@ def optimizer(
     parts = _parts(model, main, rest, free)
     parts |= {name: _Part(rules.chosen(own)) for name, own in claimed.items() if own is not None}
     factors = first_match(trainable, checked_factors(lr_scale), 1.0)
-    chosen = moments if isinstance(moments, str) else "float32"
-    kept = first_match(trainable, {} if isinstance(moments, str) else moments, chosen)
+    state_dtype = called_moments(state_dtype, moments)
+    chosen = state_dtype if isinstance(state_dtype, str) else "float32"
+    kept = first_match(trainable, {} if isinstance(state_dtype, str) else state_dtype, chosen)
     made: dict[tuple[_Part, float, str], dict[str, Any]] = {}
     for name, weight in trainable.items():
         decays = decay_all or not no_decay(name, weight.shape, kind(model, name))
         part = parts[name] if decays else parts[name].without_decay()
-        own = part.group(factors[name]) | {"moments": kept[name]}
+        own = part.group(factors[name]) | {"state_dtype": kept[name]}
         group = made.setdefault((part, factors[name], kept[name]), own)
         group["params"].append((name, weight))
     # The rate that is shown is that of the first group.
@@ -148,4 +152,4 @@ def _parts(
 
 def _beside(main: Rule) -> _Part:
     rule = rules.AdamW(lr=main.lr, weight_decay=getattr(main, "weight_decay", 0.0))
-    return _Part(rule, type(main).beside, "the rest")
+    return _Part(rule, type(main).fallback_lr_ratio, "the rest")

@@ -15,7 +15,7 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 from steepest.optim.engines.kernels.reduction import norm
 from steepest.optim.engines.named_state import Names
-from steepest.optim.engines.precision.memory import Memory, split
+from steepest.optim.engines.precision.memory import Memory, called_moments, split
 from steepest.optim.engines.torch import evaluate, passes, saved
 from steepest.optim.engines.torch.groups import (
     Groups,
@@ -70,7 +70,8 @@ class RuleOptimizer(torch.optim.Optimizer):
     engine: "numba" (kernels for the CPU), "torch" (plain operations) or "compiled" (torch.compile, for rules
     by elements); None chooses by the device. What an engine cannot move goes through plain operations.
     defaults: the entries of param_groups, where these are not the rule's hyperparameters alone.
-    moments, rounding, average, seed: how weights and state are kept, see Memory; a group may bring its own.
+    state_dtype, rounding, average, seed: how weights and state are kept, see Memory; a group may bring its
+    own. moments: the old name of state_dtype.
     A group's "lr_scale" multiplies its learning rate, "maximize" turns its gradient round.
     p.grad is written to only where step(zero_grad=True) asks for it.
     listeners: called with (scale, gradients, reads) of `move` before every update, and may change groups.
@@ -86,17 +87,18 @@ class RuleOptimizer(torch.optim.Optimizer):
         rule: Rule | str,
         defaults: dict[str, Any] | None = None,
         *,
-        moments: str = "float32",
+        state_dtype: str = "float32",
         rounding: str = "nearest",
         average: float | None = None,
         seed: int = 0,
         engine: str | None = None,
+        moments: str | None = None,
     ) -> None:
         self.engine = known(engine)
         self.rules: list[Rule] = []
         self.memories: list[Memory] = []
         self.known: list[dict[str, Any]] = []
-        self._memory = Memory(moments, rounding, average, seed)
+        self._memory = Memory(called_moments(state_dtype, moments), rounding, average, seed)
         self.factor, self.steps = 1.0, 0
         self._rule = chosen(rule)
         self._groups = Groups()

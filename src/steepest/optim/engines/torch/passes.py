@@ -46,7 +46,7 @@ def put_back() -> Iterator[Callable[[Tensor], Any]]:
 
 def needed(rules: Sequence[Rule], groups: Sequence[Mapping[str, Any]]) -> Step | None:
     """How an optimizer steps where that is not one plan over gradients; None for ordinary rules."""
-    climbs, reads = any(rule.ascent for rule in rules), any(rule.reads for rule in rules)
+    climbs, reads = any(rule.perturb for rule in rules), any(rule.extra_inputs for rule in rules)
     if climbs + any(map(curved, rules)) + any(map(looks_back, rules)) > 1:
         raise UserError(
             "Rules that read curvature, the gradient at the last weights (MARSExact), or that up the slope "
@@ -70,17 +70,17 @@ def several(optimizer: Any, closure: Any, scale: float, gradients: Any, reads: A
 
 def curved(rule: Rule) -> bool:
     """Whether a rule reads curvature, for which the loss is differentiated twice."""
-    return bool(rule.reads) and not looks_back(rule)
+    return bool(rule.extra_inputs) and not looks_back(rule)
 
 
 def looks_back(rule: Rule) -> bool:
     """Whether a rule reads the gradient at the weights of the step before."""
-    return PAST in rule.reads
+    return PAST in rule.extra_inputs
 
 
 def whose(optimizer: Any) -> str:
     """The name of a rule that takes more than one pass; empty where each takes one."""
-    return next((type(rule).__name__ for rule in optimizer.rules if rule.ascent or rule.reads), "")
+    return next((type(rule).__name__ for rule in optimizer.rules if rule.perturb or rule.extra_inputs), "")
 
 
 def take(optimizer: Any, closure: Callable[[], Any] | None) -> tuple[Any, Sequence[Any], Any]:
@@ -139,17 +139,17 @@ def _ways_up(optimizer: Any) -> Iterator[tuple[Tensor, Tensor]]:
     rows = list(_stretched(optimizer))
     length = norm([s for *_, s in rows])
     for rule, weight, sign, s in rows:
-        yield weight, sign * rule.radius / (length + EPS) * rule.ascent(TORCH, wide(real(weight)), s)
+        yield weight, sign * rule.radius / (length + EPS) * rule.perturb(TORCH, wide(real(weight)), s)
 
 
 def _stretched(optimizer: Any) -> Iterator[tuple[Any, Tensor, float, Tensor]]:
     """(rule, weight, 1 or -1 where the loss is to grow, stretched gradient) of every weight that goes up."""
     for group in optimizer.param_groups:
         rule, sign = optimizer.rule_of(group), -1.0 if group.get("maximize") else 1.0
-        for weight in group["params"] if rule.ascent else ():
+        for weight in group["params"] if rule.perturb else ():
             if weight.grad is not None:
                 w = wide(real(weight))
-                yield rule, weight, sign, rule.ascent(TORCH, w, real(weight.grad).to(w.device, w.dtype))
+                yield rule, weight, sign, rule.perturb(TORCH, w, real(weight.grad).to(w.device, w.dtype))
 
 
 def at_previous_weights(optimizer: Any, closure: Callable[[], Any]) -> tuple[Any, dict[str, Column]]:
@@ -199,7 +199,7 @@ def _before(optimizer: Any) -> Iterator[tuple[Tensor, Tensor]]:
     """(weight, where it was before its last update) of every weight whose rule asks for it."""
     for index, group in enumerate(optimizer.param_groups):
         rule = optimizer.template(index)
-        if PAST in rule.reads:
+        if PAST in rule.extra_inputs:
             key = slot_keys(rule)[rule.slots.index(BEFORE)]
             states: Iterator[Mapping[str, Any]] = (optimizer.state.get(w, {}) for w in group["params"])
             yield from (
@@ -262,7 +262,7 @@ def measured(optimizer: Any, closure: Callable[[], Any]) -> tuple[Any, dict[str,
     loss, logits = _given(optimizer, closure())
     rows = list(_rows(optimizer))
     weights = [weight for _, weight in rows]
-    due = {by_labels(rule) for rule, weight in rows if rule.reads and _is_due(optimizer, rule, weight)}
+    due = {by_labels(rule) for rule, weight in rows if rule.extra_inputs and _is_due(optimizer, rule, weight)}
     gradients = _gradients(loss, weights, second=False in due, again=bool(due))
     draw = _generator(optimizer)
     estimates = {False: gradients, True: gradients}
@@ -273,7 +273,7 @@ def measured(optimizer: Any, closure: Callable[[], Any]) -> tuple[Any, dict[str,
     column = [_estimate(rule, estimates[by_labels(rule)][n]) for n, (rule, _) in enumerate(rows)]
     for weight, gradient in zip(weights, gradients, strict=True):
         weight.grad = None if gradient is None else gradient.detach()
-    return loss.detach(), {name: column for rule, _ in rows for name in rule.reads}
+    return loss.detach(), {name: column for rule, _ in rows for name in rule.extra_inputs}
 
 
 def by_labels(rule: Rule) -> bool:
@@ -367,8 +367,8 @@ def _open(optimizer: Any, index: int) -> Rule:
         )
     if optimizer.memories[index] != Memory(seed=optimizer.memories[index].seed):
         raise UserError(
-            "differentiable=True keeps weights and state in full, and no average: leave moments=, rounding= "
-            "and average= out."
+            "differentiable=True keeps weights and state in full, and no average: leave state_dtype=, "
+            "rounding= and average= out."
         )
     for name, (entry, place) in places(type(rule)).items():
         value = group.get(entry)

@@ -151,7 +151,7 @@ def _rows(
 
 def _picker(own: WeightGroup, count: int) -> Any:
     """(gradients, reads) of all weights → gradients of the own's moving rows, and what its rule reads."""
-    places, names = own.places, own.rule.reads
+    places, names = own.places, own.rule.extra_inputs
     if len(places) == count:
         pick: Any = list
     else:
@@ -168,7 +168,7 @@ def _refuse_unfit(rule: Rule, row: Row, gradients: Gradients, reads: Reads) -> N
     if not row.moves:
         return
     given: dict[str, Any] = {"gradient": gradients[row.place]}
-    for name in rule.reads:
+    for name in rule.extra_inputs:
         column = reads.get(name)
         given[name] = None if column is None or len(column) <= row.place else column[row.place]
         if given[name] is None:
@@ -220,7 +220,12 @@ def fast_path(plan: Any) -> Step | None:
     if len(tables) != 1 or tables[0] is None or plan.absent:
         return None
     rule = plan.weight_groups[0].rule
-    if rule.sums or rule.shared or rule.reads or not rule.scalars(HOST, 1).keys().isdisjoint(rule.numbers()):
+    if (
+        rule.sums
+        or rule.shared
+        or rule.extra_inputs
+        or not rule.scalars(HOST, 1).keys().isdisjoint(rule.numbers())
+    ):
         return None
     load = _loader(plan.weight_groups[0], tables[0])
     return load and _step(plan, plan.weight_groups[0], tables[0], load)

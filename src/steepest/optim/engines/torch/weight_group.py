@@ -192,7 +192,9 @@ class WeightGroup:
             chosen: list[Any] = [[column[row] for row in rows] for column in (weights, self.slots, moments)]
             chosen.append([self.all[row].number for row in rows])
             at = list(map(self.position.__getitem__, rows))
-            pick = [part * len(self.moving) + n for part in range(1 + len(self.rule.reads)) for n in at]
+            pick = [
+                part * len(self.moving) + n for part in range(1 + len(self.rule.extra_inputs)) for n in at
+            ]
             self.tables.append(on_numba.table(self.rule, dtype, own, chosen, len(self.moments)))
             flat = self._flat(own, chosen, rows) if compiled else None
             self.leaves.append(flat or on_torch.Leaves(own, *chosen))
@@ -215,7 +217,7 @@ class WeightGroup:
 
     def fits(self, inputs: Sequence[torch.Tensor]) -> bool:
         """True where counters are as this family left them and its engines may read these inputs."""
-        due = len(self.moving) * (1 + len(self.rule.reads))
+        due = len(self.moving) * (1 + len(self.rule.extra_inputs))
         if len(inputs) != due or self.counters.snapshot() != self.snapshot:
             return False
         self.engines: list[Any] = []

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from steepest.optim.engines import pure
 from steepest.optim.maths import HOST, VOCABULARY
 from steepest.optim.rule import Rule
 
@@ -63,6 +64,8 @@ NUMPY = SimpleNamespace(
     addmm=lambda c, a, b, beta=1.0, alpha=1.0: beta * c + alpha * (a @ b),
     normal=_normal,
     cond=lambda condition, f, g, *arrays: f(*arrays) if condition else g(*arrays),
+    cast=lambda x, dtype: x,
+    total=lambda x, shape: float(np.sum(np.broadcast_to(x, shape))),
 )
 """`xp` for arrays: the closed vocabulary of rules, and that of whole arrays."""
 
@@ -91,33 +94,9 @@ def step_all(
     arrays: Sequence[Sequence[Any]],
     shared: Sequence[Mapping[str, float]],
 ) -> tuple[list[tuple[Array, ...]], list[Shared]]:
-    """The same for all weights of a model: a row (w, g, *reads, *slots) and the shared scalars of each.
+    """The same for all weights of a model: a row (w, g, *extra, *slots) and the shared scalars of each.
 
     Gives a row (w, *slots) and the new shared scalars of each."""
-    rule = rule.at(step)
+    rules = [rule.at(step)] * len(arrays)
     rows = [[np.asarray(array, np.float64) for array in row] for row in arrays]
-    sizes, sums = _measured(rule, t, rows, shared)
-    made = [rule.constants(HOST, t, own, n, total) for own, n, total in zip(shared, sizes, sums, strict=True)]
-    moved = [_moved(rule, k, row) for (k, _), row in zip(made, rows, strict=True)]
-    return [tuple(row) for row in moved], [own for _, own in made]
-
-
-def _moved(rule: Rule, k: Any, row: Sequence[Array]) -> Sequence[Array]:
-    """(w, *slots) after the update; a weight without elements stays, for a mean of nothing is no number."""
-    return rule.update(NUMPY, k, *row) if row[0].size else [row[0], *row[2 + len(rule.extra_inputs) :]]
-
-
-def _measured(rule: Rule, t: int, rows: Any, shared: Any) -> tuple[list[int], list[tuple[float, ...]]]:
-    """For each weight the number of elements that its sums run over, at least 1, and the sums."""
-    sizes = [row[0].size for row in rows]
-    if not rule.sums:
-        return sizes, [()] * len(rows)
-    each = []
-    for row, own in zip(rows, shared, strict=True):
-        k, _ = rule.constants(HOST, t, own)
-        addends = rule.addends(NUMPY, k, *row)
-        each.append(tuple(float(np.sum(np.broadcast_to(x, row[0].shape))) for x in addends))
-    if rule.scope == "weight":
-        return [size or 1 for size in sizes], each
-    total = tuple(map(sum, zip(*each, strict=True)))
-    return [sum(sizes) or 1] * len(rows), [total] * len(rows)
+    return pure.step_all(NUMPY, rules, t, rows, list(map(dict, shared)), host=HOST)

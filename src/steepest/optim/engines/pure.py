@@ -70,13 +70,14 @@ def form(rule: Rule) -> tuple[Any, ...]:
 
 
 def step_all(
-    xp: Any, rules: Sequence[Rule], t: Any, rows: Sequence[Row], shared: Sequence[Shared]
+    xp: Any, rules: Sequence[Rule], t: Any, rows: Sequence[Row], shared: Sequence[Shared], host: Any = None
 ) -> tuple[list[tuple[Any, ...]], list[Shared]]:
     """New (w, *slots) and new shared scalars of each weight, from its rule, its row and its scalars.
 
     The rules are of one form and hold numbers (see `holding`); t is a number, or a scalar array. Where the
-    scope is "model", weights of one rule have the very same dict of scalars, and get the very same again."""
-    made = _constants(xp, rules, t, rows, shared)
+    scope is "model", weights of one rule have the very same dict of scalars, and get the very same again.
+    host: the vocabulary of constants, where that is another than `xp`."""
+    made = _constants(xp, host or xp, rules, t, rows, shared)
     each = _in_dtypes(xp, [k for k, _ in made], rows)
     moved = [_moved(xp, rule, k, row) for rule, k, row in zip(rules, each, rows, strict=True)]
     return moved, [following for _, following in made]
@@ -90,12 +91,12 @@ def _moved(xp: Any, rule: Rule, k: Any, row: Row) -> tuple[Any, ...]:
 
 
 def _constants(
-    xp: Any, rules: Sequence[Rule], t: Any, rows: Sequence[Row], shared: Sequence[Shared]
+    xp: Any, host: Any, rules: Sequence[Rule], t: Any, rows: Sequence[Row], shared: Sequence[Shared]
 ) -> list[tuple[Any, Shared]]:
     """(k, new shared scalars) for each weight; computed once where all that goes in is the very same."""
+    before = _once(lambda rule, own: rule.constants(host, t, own), rules, shared)
     if not rules[0].sums:
-        return _once(lambda rule, own: rule.constants(xp, t, own), rules, shared)
-    before = _once(lambda rule, own: rule.constants(xp, t, own), rules, shared)
+        return before
     each = _in_dtypes(xp, [k for k, _ in before], rows)
     sums = [
         tuple(xp.total(addend, row[0].shape) for addend in rule.addends(xp, k, *row))
@@ -105,7 +106,7 @@ def _constants(
     if rules[0].scope == "model":
         sizes = [sum(math.prod(row[0].shape) for row in rows) or 1] * len(rows)
         sums = [tuple(map(sum, zip(*sums, strict=True)))] * len(rows)
-    return _once(lambda rule, own, *of: rule.constants(xp, t, own, *of), rules, shared, sizes, sums)
+    return _once(lambda rule, own, *of: rule.constants(host, t, own, *of), rules, shared, sizes, sums)
 
 
 def _once(make: Callable[..., Any], *columns: Sequence[Any]) -> list[Any]:

@@ -1,13 +1,11 @@
 """Wrappers: functions from a rule to a rule, whose hyperparameters lie beside those of the rule within."""
 
-from steepest.optim.wrappers.ascents import asam, sam
-from steepest.optim.wrappers.averages import averaged
+from steepest.optim.wrappers.averages import averaged, lookahead
 from steepest.optim.wrappers.decay import decayed
-from steepest.optim.wrappers.filters import grokfast, grokfast_window
 from steepest.optim.wrappers.free import schedule_free
+from steepest.optim.wrappers.gradients import asam, grokfast, grokfast_window, sam
 from steepest.optim.wrappers.making import WRAPPERS, layers, within
 from steepest.optim.wrappers.masks import cautious, cautious_clamped, trust_ratio
-from steepest.optim.wrappers.slow import lookahead
 
 FUNCTIONS = (
     "cautious",

@@ -18,6 +18,8 @@ import processes
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, one process a core
 
+BLANK = '<svg viewBox="0 0 1 1"></svg>'
+
 settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("house")
 
@@ -30,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     each.wanted = config.getoption("case")
+    each.full = config.option.markexpr == "full" or bool(each.wanted)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -47,6 +50,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True, scope="session")
 def no_process_outlives_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with processes.served(tmp_path_factory.mktemp("printed")):
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def charts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Charts of reports are made up but not drawn, which would take ten times as long as a small run does.
+
+    They are drawn in modules that are marked `charts`, and in processes of their own.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.node.get_closest_marker("charts"):
+            patch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **_: file.write(BLANK))
         yield
 
 

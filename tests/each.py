@@ -11,16 +11,23 @@ import pytest
 
 wanted = ""
 """What the name of a case must hold for the case to run: the option --case of the command line."""
+full = False
+"""Whether this is a full run, or one of cases that were named."""
 
 Test = Callable[..., None]
 Case = tuple[str, dict[str, Any]]
+Axis = tuple[list[Case], int]
+"""The cases, and of how many one runs at a push."""
 
 
-def each(names: str | tuple[str, ...], values: Iterable[Any], ids: Callable[[Any], Any] = str) -> Any:
+def each(
+    names: str | tuple[str, ...], values: Iterable[Any], ids: Callable[[Any], Any] = str, push: int = 1
+) -> Any:
     """Run a test for each of the values, all of them, and fail with the names of all that fail.
 
     It is written as `pytest.mark.parametrize` is, and stacks as that does: then all combinations run. A case
-    may skip itself. Every case has a `tmp_path` and a `monkeypatch` of its own; it shares all other fixtures.
+    may skip itself. Of cases that take long and are much alike, one in `push` runs unless the run is a full
+    one. Every case has a `tmp_path` and a `monkeypatch` of its own; it shares all other fixtures.
     """
     arguments = (names,) if isinstance(names, str) else names
     rows = [(value,) if isinstance(names, str) else tuple(value) for value in values]
@@ -30,7 +37,7 @@ def each(names: str | tuple[str, ...], values: Iterable[Any], ids: Callable[[Any
 
     def decorated(test: Test) -> Test:
         inner, axes = getattr(test, "looped", (test, []))
-        return looped(inner, [*axes, axis], getattr(test, "pytestmark", []))
+        return looped(inner, [*axes, (axis, push)], getattr(test, "pytestmark", []))
 
     return decorated
 
@@ -39,10 +46,10 @@ def word(value: Any, ids: Callable[[Any], Any]) -> str:
     return str(getattr(value, "__name__", None) or ids(value))
 
 
-def looped(test: Test, axes: list[list[Case]], marks: list[Any]) -> Test:
+def looped(test: Test, axes: list[Axis], marks: list[Any]) -> Test:
     """The test as one that takes no more than its fixtures."""
     taken = inspect.signature(test)
-    own = {name for axis in axes for _, values in axis[:1] for name in values}
+    own = {name for axis, _ in axes for _, values in axis[:1] for name in values}
 
     @functools.wraps(test)
     def loop(**fixtures: Any) -> None:
@@ -72,8 +79,9 @@ def looped(test: Test, axes: list[list[Case]], marks: list[Any]) -> Test:
     return loop
 
 
-def combined(axes: list[list[Case]]) -> Iterator[Case]:
-    for cases in itertools.product(*axes):
+def combined(axes: list[Axis]) -> Iterator[Case]:
+    """All combinations that run."""
+    for cases in itertools.product(*(axis if full else axis[::push] for axis, push in axes)):
         values: dict[str, Any] = {}
         for _, more in cases:
             values |= more

@@ -60,7 +60,7 @@ def test_a_slow_machine_chooses_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     assert_same(first, st.fit((X, y), **SETTINGS, **OPEN, out="slow"))
 
 
-@pytest.mark.parametrize("at", [1, 3, 6])
+@pytest.mark.parametrize("at", [3, *(pytest.param(at, marks=pytest.mark.full) for at in (1, 6))])
 def test_a_search_that_breaks_off_goes_on_to_the_same_bits(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = st.fit((X, y), **SETTINGS, **OPEN, out="whole")
     real, calls = Race._measured, []

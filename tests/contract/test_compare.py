@@ -212,19 +212,19 @@ number, save = int(sys.argv.pop(1)), Keeper.save
 
 def struck(self, snapshot):
     save(self, snapshot)
-    if self._folder is not None and self._folder.path.name == "sgd-seed-0" and snapshot.step == 300:
+    if self._folder is not None and self._folder.path.name == "sgd-seed-0" and snapshot.step == 120:
         os.kill(os.getpid(), number)
 
 Keeper.save = struck
 main()
 """
-"""Sends itself a signal when the second run has saved its 300th step: never too early, never too late."""
+"""Sends itself a signal when the second run has saved its 120th step: never too early, never too late."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_comparison_that_was_cut_goes_on_to_the_same_bits(tmp_path, number):
     out, whole = tmp_path / "cut", tmp_path / "whole"
-    long = ("--budget", "800 steps", *SMALL, "--set", "save_every=100 steps")
+    long = ("--budget", "240 steps", *SMALL, "--set", "save_every=40 steps")
     process = steepest(number.value, "compare", "iris", *SIDES, *long, "--out", out, program=STRUCK)
     printed, complained = process.communicate()
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), complained
@@ -241,10 +241,10 @@ def test_a_comparison_that_was_cut_goes_on_to_the_same_bits(tmp_path, number):
         TWO,
         seeds=1,
         out=whole,
-        budget="800 steps",
+        budget="240 steps",
         hidden=[8],
         patience=1000000,
-        save_every="100 steps",
+        save_every="40 steps",
     )
     once = st.Comparison(out)
     for name in TWO:

@@ -130,7 +130,7 @@ def test_the_plain_engine_agrees_with_the_reference(name: str, monkeypatch: pyte
     assert_near(found, rule_of(name), torch.float64)
 
 
-@each("name", NAMES)
+@each("name", NAMES, push=3)
 def test_a_16_bit_weight_is_off_by_its_own_rounding_alone(name: str) -> None:
     rule = rule_of(name)
     shape = shapes_of(rule)[-1]

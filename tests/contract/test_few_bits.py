@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from each import each
 from steepest import rules
 from steepest.optim.engines import on_numba, on_numpy
 from steepest.optim.engines.precision.formats import BLOCK, POSITIVE_8, SIGNED_8, Format
@@ -98,7 +99,7 @@ def one_step(rule: Rule, dtype: torch.dtype, kept: dict[str, Any]) -> Iterator[t
             yield key, one, exact, found, terms, optimizer.state[w]
 
 
-@pytest.mark.parametrize(("name", "form", "dtype"), CASES)
+@each(("name", "form", "dtype"), CASES, push=3)
 def test_a_step_is_the_reference_rounded_once(name: str, form: str, dtype: str) -> None:
     kind = getattr(torch, dtype)
     arithmetic = 32 * float(torch.finfo(torch.float64 if dtype == "float64" else torch.float32).eps)
@@ -114,7 +115,7 @@ def test_a_step_is_the_reference_rounded_once(name: str, form: str, dtype: str) 
         assert (off <= allowed).all(), (key, (off / np.maximum(allowed, 1e-300)).max())
 
 
-@pytest.mark.parametrize(("name", "form", "dtype"), CASES)
+@each(("name", "form", "dtype"), CASES, push=3)
 def test_the_plain_engine_makes_the_same_numbers(
     name: str, form: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +139,7 @@ def test_the_plain_engine_makes_the_same_numbers(
 NAMING = [name for name, rule in sorted(rules.registry().items()) if rule.signed or rule.positive]
 
 
-@pytest.mark.parametrize("name", NAMING)
+@each("name", NAMING, push=3)
 def test_every_rule_that_names_moving_averages_moves_with_them_in_few_bits(name: str) -> None:
     """In one of the two formats, by turns: compiling is what takes the time."""
     rule, shape, moved, found = rule_of(name), (24, 32), {}, {}

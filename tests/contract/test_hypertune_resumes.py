@@ -1,5 +1,6 @@
 """A tuned run that is broken off goes on to the identical bits: weights, hyperparameters, open windows."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from each import each
 from steepest import rules
 from steepest.optim.errors import UserError
 from steepest.torch import Dial, hypertune, loop, optimizer
@@ -65,15 +67,14 @@ def run(tuned: Tuned, out: Path | None, stop: int | None = None) -> None:
             steps.step(tuned.loss(x, y))
 
 
+@cache
 def whole(every: int) -> Tuned:
     tuned = Tuned(every=every)
     run(tuned, None)
     return tuned
 
 
-@pytest.mark.parametrize(
-    ("every", "stop"), [(1, 1), (1, 23), (3, 20), (3, 21), (3, 22), (3, 23), (3, 40), (4, 41)]
-)
+@each(("every", "stop"), [(3, 21), (1, 1), (1, 23), (3, 23), (3, 20), (3, 22), (3, 40), (4, 41)], push=3)
 def test_a_tuned_loop_goes_on_to_the_identical_bits(tmp_path: Path, every: int, stop: int) -> None:
     """Broken off at a decision, at a look, between the look and its sample, and between looks."""
     with pytest.raises(KeyboardInterrupt):

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 from small_model import NAMES, STEPS, assert_near, gradients, reads, rule_of, start, with_common_noise
 
+from each import each
 from steepest import rules, schedule, wrap
 from steepest.optax import RuleState, evaluate, transformation
 from steepest.optim.engines import on_jax
@@ -50,7 +51,7 @@ def trees() -> tuple[Tree, Tree]:
     return params, jax.tree.map(lambda w: jnp.full_like(w, 0.25), params)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each("name", NAMES, push=3)
 def test_a_rule_moves_as_the_reference_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with_common_noise(monkeypatch, on_jax.JAX, jnp.asarray)
     rule = rule_of(name)

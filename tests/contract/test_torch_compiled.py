@@ -11,6 +11,7 @@ import torch
 from torch._dynamo.utils import counters
 
 import steepest.torch as ours
+from each import each
 from steepest import rules
 from steepest.optim.engines import on_inductor, on_numpy, on_torch
 from steepest.optim.engines.on_inductor import Flat
@@ -82,7 +83,7 @@ def assert_near(a: RuleOptimizer, b: RuleOptimizer, dtype: torch.dtype = torch.f
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", SAMPLE)
+@each("name", SAMPLE, push=2)
 def test_it_agrees_with_the_reference(name: str) -> None:
     rule, dtype = rule_of(name), torch.float64 if name == "adamw" else torch.float32
     optimizer = RuleOptimizer(weights(dtype), rule, engine="compiled")

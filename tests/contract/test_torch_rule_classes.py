@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import steepest.torch as ours
+from each import each
 from steepest import rules
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.errors import UserError
@@ -54,7 +55,7 @@ def test_every_rule_has_a_class_that_is_listed() -> None:
         ours.Adamm  # noqa: B018
 
 
-@pytest.mark.parametrize("name", MADE)
+@each("name", MADE)
 def test_arguments_are_the_rules_fields(name: str) -> None:
     rule, made = getattr(rules, name), getattr(ours, name)
     signature = inspect.signature(made)
@@ -69,7 +70,7 @@ def test_arguments_are_the_rules_fields(name: str) -> None:
     assert (made.__name__, made.__module__) == (name, "steepest.torch")
 
 
-@pytest.mark.parametrize("name", MADE)
+@each("name", MADE, push=3)
 def test_a_class_moves_as_its_rule_and_survives_copies_and_checkpoints(name: str) -> None:
     mine, plain = getattr(ours, name)(weights()), RuleOptimizer(weights(), getattr(rules, name)())
     move(mine, range(STEPS // 2))

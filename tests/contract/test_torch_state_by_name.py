@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from each import each
 from steepest import rules
 from steepest.optim.engines.torch import passes
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
@@ -38,7 +39,7 @@ def numbers(model: torch.nn.Module) -> list[bytes]:
     return [w.detach().numpy().tobytes() for w in model.parameters()]
 
 
-@pytest.mark.parametrize("name", sorted(rules.registry()))
+@each("name", sorted(rules.registry()), push=3)
 def test_training_goes_on_to_the_same_bits(name: str) -> None:
     model, again = net(), net()
     first = optimizer(model, name)

@@ -31,9 +31,10 @@ MEASURE = """<script>addEventListener("load", () => {
   document.title = `${page.clientWidth} ${page.scrollWidth}`
 })</script>"""
 
-pytestmark = pytest.mark.skipif(
-    not Path(CHROMIUM).exists(), reason="no chromium here; $CHROMIUM may name one"
-)
+pytestmark = [
+    pytest.mark.charts,
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no chromium here; $CHROMIUM may name one"),
+]
 
 
 @pytest.fixture

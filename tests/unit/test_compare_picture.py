@@ -8,6 +8,8 @@ import pytest
 from steepest.comparison.picture import TONES, band, curves, legend, profile, steps, tone
 from steepest.comparison.results import Result
 
+pytestmark = pytest.mark.charts
+
 
 def run(at, values, failed=False):
     return Result("a", 0, "a-seed-0", "", "", None if failed else 0.0, at, values, {}, {}, None)

@@ -13,6 +13,8 @@ from steepest.evidence import Evidence
 from steepest.report import measured
 from steepest.report.measured import KINDS
 
+pytestmark = pytest.mark.charts
+
 RATES = [1e-5 * 3**n for n in range(10)]
 PICTURES: dict[str, dict[str, Any]] = {
     "range": {

@@ -17,6 +17,8 @@ from steepest.report.history import History
 from steepest.report.markup import Markup, duration, element, measured, number, share, table
 from steepest.report.records import read
 
+pytestmark = pytest.mark.charts
+
 FILES = ("recipe.toml", "evidence.jsonl", "metrics.csv", "result.json", "env.json", "examples.npz")
 HOSTILE = "</style><script>alert('1')</script>\"$x^2$ \x00 \u2028 試"
 

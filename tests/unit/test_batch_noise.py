@@ -39,6 +39,7 @@ def test_the_estimates_are_without_bias():
         assert abs(np.mean(seen) - truth) < 4 * np.std(seen) / math.sqrt(len(seen))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("distance", "noise"), [(1.0, 0.0), (1.0, 2.0), (0.5, 2.0), (0.3, 2.0)])
 @pytest.mark.parametrize("steps", [12, 60])
 def test_the_interval_covers_the_truth_as_often_as_it_says(distance, noise, steps):
@@ -56,6 +57,7 @@ def test_the_value_is_near_the_truth_where_the_interval_is_narrow():
     assert found.low < found.value < found.high < 2 * found.low
 
 
+@pytest.mark.full
 def test_without_signal_the_batch_is_unbounded_about_as_often_as_the_level_says():
     draw = np.random.default_rng(3)
     held = [critical_batch(linear_regression(draw, 1e-9, 1.0, 60)) for _ in range(400)]

@@ -81,6 +81,7 @@ def test_holm_asks_more_of_several_strategies():
     assert [found.adjusted for found in among] == pytest.approx([3 * 2 / 2**6] * 3)
 
 
+@pytest.mark.full
 def test_false_claims_are_as_rare_as_the_level_says():
     """Of 400 comparisons of equal strategies no more than 5 %, and what chance adds, find a difference."""
     groups = [[Pairs("a", "b", list(draw.standard_normal(8)))] for _ in range(400)]
@@ -88,6 +89,7 @@ def test_false_claims_are_as_rare_as_the_level_says():
     assert wrong <= 400 * LEVEL + 3 * math.sqrt(400 * LEVEL * (1 - LEVEL))
 
 
+@pytest.mark.full
 def test_the_seeds_that_are_named_would_be_enough():
     """Drawn anew with that many seeds, a difference as seen is found about as often as the power says."""
     seen = np.array([0.9, -0.5, 1.4, 0.2, 0.7, -0.1])
@@ -349,6 +351,7 @@ def test_the_target_is_where_the_reference_ends_not_where_it_was_best():
 # --- seeds that are added ---
 
 
+@pytest.mark.full
 def test_adding_seeds_until_they_are_separable_is_bounded():
     """Of strategies that are the same, by the test alone. At 5 % each time far more would be claimed."""
     chance, looks = np.random.default_rng(11), range(6, 16, 2)

@@ -25,6 +25,7 @@ from steepest.comparison.statistics import (
 CURVE = (100, 200, 300, 400)
 
 
+@pytest.mark.full
 def test_bca_covers_the_mean_of_a_skewed_distribution_as_often_as_it_says() -> None:
     chance, trials, n = np.random.default_rng(1), 400, 30
     covered = 0
@@ -35,6 +36,7 @@ def test_bca_covers_the_mean_of_a_skewed_distribution_as_often_as_it_says() -> N
     assert abs(covered / trials - 0.9) < 3 * math.sqrt(0.09 / trials) + 0.04
 
 
+@pytest.mark.full
 def test_bca_of_a_few_values_is_too_short_by_as_much_as_its_docstring_says() -> None:
     chance, trials = np.random.default_rng(2), 400
     found = [bca(chance.normal(size=5), draws=500) for _ in range(trials)]
@@ -74,6 +76,7 @@ def test_sign_flip_counts_the_signs_by_hand() -> None:
     assert sign_flip([-1.0, 2.0, 4.0]) == pytest.approx(4 / 8)
 
 
+@pytest.mark.full
 def test_sign_flip_errs_as_often_as_it_says_where_nothing_differs() -> None:
     chance, trials = np.random.default_rng(3), 600
     p = np.array([sign_flip(chance.normal(size=8)) for _ in range(trials)])

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from each import each
+
 os.environ.setdefault("KERAS_BACKEND", "torch")
 pytest.importorskip("jax", reason="JAX is not installed")
 pytest.importorskip("keras", reason="Keras is not installed")
@@ -162,8 +164,8 @@ def apart(a: Weights, b: Weights) -> float:
     return max(np.abs(w - b[name]).max() for name, w in a.items())
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize(("here", "there"), [*permutations(RUN, 2)], ids=str)
+@each("rule", RULES, push=2)
+@each(("here", "there"), [*permutations(RUN, 2)])
 def test_training_goes_on_in_another_framework(here: str, there: str, rule: str) -> None:
     before = half(here, rule)
     steps = range(FIRST + 1, FIRST + THEN + 1)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import steepest.torch as st
+from each import each
 from steepest import rules
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.errors import UserError
@@ -246,8 +247,8 @@ class Side:
         return (weight.detach() for weight in self.weights)
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize(("name", "numbers"), WALKS)
+@each("seed", range(6), push=3)
+@each(("name", "numbers"), WALKS)
 def test_whatever_is_done_to_it_the_numbers_are_torchs(name: str, numbers: dict[str, Any], seed: int) -> None:
     chance, draw = random.Random(seed), torch.Generator().manual_seed(seed)
     sides = Side(st, name, numbers), Side(torch.optim, name, numbers | {"foreach": False})

@@ -54,7 +54,9 @@ def test_a_rule_of_more_demands_learns(rule):
     assert run.metrics["test/accuracy"] > 0.85
 
 
-@pytest.mark.parametrize("rule", ["sam+adamw", "sophiag", "adahessian"])
+@pytest.mark.parametrize(
+    "rule", ["sophiag", *(pytest.param(one, marks=pytest.mark.full) for one in ("sam+adamw", "adahessian"))]
+)
 def test_a_budget_in_seconds_is_measured_with_all_passes(rule):
     run = st.fit((X, Y), rule=rule, budget="1s", schedule="cosine", hidden=[4], **SEVERAL[rule])
     assert any(one.choice == "horizon" for one in run.evidence)

@@ -22,7 +22,6 @@ def run(*arguments: str, **environment: str) -> str:
         cwd=HERE.parents[1],
         capture_output=True,
         text=True,
-        timeout=300,
     )
     assert done.returncode == 0, f"{done.stdout[-20_000:]}\n{done.stderr[-5_000:]}"
     return done.stdout

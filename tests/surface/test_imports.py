@@ -62,7 +62,6 @@ def run(program: str, *flags: str) -> str:
         env=os.environ | {"KERAS_BACKEND": "jax"},
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

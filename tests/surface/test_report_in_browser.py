@@ -46,7 +46,7 @@ def browse(page: Path, *flags: str) -> str:
     """What the browser writes about the page; a profile of its own each time."""
     profile = f"--user-data-dir={page.parent / 'profile'}"
     command = [CHROMIUM, *FLAGS, profile, *flags, page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     shutil.rmtree(page.parent / "profile", ignore_errors=True)
     return done.stdout
 

@@ -127,6 +127,7 @@ def threads_of(budget: str) -> list[st.Evidence]:
     return [one for one in run.evidence if one.choice == "num_threads"]
 
 
+@pytest.mark.full
 def test_seconds_of_a_search_are_told_once() -> None:
     run = fit((X, y), "4s", hidden=[16], lr="auto", schedule="auto")
     files = (run.folder / "search").glob("*.json")
@@ -134,6 +135,7 @@ def test_seconds_of_a_search_are_told_once() -> None:
     assert sum(one.seconds for one in run.evidence) <= 1.1 * spent
 
 
+@pytest.mark.full
 def test_a_budget_in_seconds_is_kept_with_its_search() -> None:
     run = fit((X, y), "6s", hidden=[16], lr="auto", schedule="auto")
     result = json.loads((run.folder / "result.json").read_text())

@@ -5,12 +5,10 @@ other backends, more instants to be killed at, statistics over many draws, the s
 that is named by its id runs whatever its mark.
 """
 
-import io
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -54,20 +52,9 @@ def no_process_outlives_the_tests(tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(autouse=True, scope="module")
-def charts(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Charts of reports are made up but not drawn, which would take ten times as long as a small run does.
-
-    They are drawn in modules that are marked `charts`, and in processes of their own.
-    """
-    from matplotlib.figure import Figure
-
-    drawn = Figure.savefig
-
-    def left_blank(figure: Figure, file: Any, **how: Any) -> None:
-        if isinstance(file, io.StringIO):  # as the page of a report has it; a file of its own is drawn
-            file.write('<svg viewBox="0 0 1 1"></svg>')
-        else:
-            drawn(figure, file, **how)
+def charts_where_they_are_looked_at(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Charts are drawn in modules marked `charts`; where tests do not look at them they are blank."""
+    from charts import Figure, left_blank
 
     with pytest.MonkeyPatch.context() as patch:
         if not request.node.get_closest_marker("charts"):

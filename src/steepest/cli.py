@@ -93,7 +93,7 @@ def resume(
             )
         go_on_comparing(run)
         return
-    from steepest.report.tuning import is_tuning
+    from steepest.report.records import is_tuning
 
     if is_tuning(run):
         from steepest.commands.tune import go_on_tuning
@@ -181,11 +181,6 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> N
         from steepest.comparison.comparison import Comparison
 
         print(f"report: {Comparison(run).report()}")
-        return
-    from steepest.report import tuning
-
-    if tuning.is_tuning(run):
-        print(f"report: {tuning.write(run)}")
         return
     from steepest.report import write
 

@@ -13,7 +13,7 @@ from steepest.commands.fit import name_of
 from steepest.files import Folder
 from steepest.optim.errors import UserError, did_you_mean
 from steepest.recipe import AUTOMATIC, TUNED, Recipe, settings_in
-from steepest.report import tuning
+from steepest.report.records import ASKED, PLAN, is_tuning
 from steepest.run import Run
 from steepest.train.given import Given, separate
 from steepest.tuning import optuna_search
@@ -55,14 +55,14 @@ def asked_of(
 
 def read(folder: Path, objects: Mapping[str, Any]) -> Question:
     """The question of a folder, with these objects in the place of settings that were objects."""
-    recipe, plan = Recipe.read(folder / tuning.ASKED), plan_of(folder)
+    recipe, plan = Recipe.read(folder / ASKED), plan_of(folder)
     _, given = separate(recipe.model_dump() | dict(objects))
     return Question(recipe, given, plan["budget"], plan["engine"], tuple(plan["also"]))
 
 
 def plan_of(folder: Path) -> dict[str, Any]:
     """What the tune.json of a folder holds."""
-    path = folder / tuning.PLAN
+    path = folder / PLAN
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
         return {"budget": held["budget"], "engine": held["engine"], "also": held["also"]}
@@ -73,7 +73,7 @@ def plan_of(folder: Path) -> dict[str, Any]:
 def _settings(data: Any, said: Mapping[str, Any]) -> tuple[dict[str, Any], set[str], str]:
     """(all settings, the names that a person has said something about, a name for the folder)."""
     path = Path(data) if isinstance(data, str | os.PathLike) else None
-    if path is not None and tuning.is_tuning(path):
+    if path is not None and is_tuning(path):
         raise UserError(f"{str(path)!r} is a search already. Go on with it: steepest resume {path}")
     if path is not None and path.suffix != ".toml" and Folder(path).recipe.exists():
         data = Run(path)

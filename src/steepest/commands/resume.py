@@ -14,7 +14,7 @@ from steepest.evidence import Evidence, append
 from steepest.files import Folder, write_atomic
 from steepest.optim.errors import UserError
 from steepest.recipe import ADDED, Recipe, settings_in
-from steepest.report.tuning import is_tuning
+from steepest.report.records import is_tuning
 from steepest.run import Run
 from steepest.train import environment, machine
 from steepest.train.budget import parse

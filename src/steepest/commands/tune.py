@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from steepest import evidence as records
+from steepest import report
 from steepest.commands.fit import numbered
 from steepest.commands.lifecycle import telling
 from steepest.commands.question import Question, asked_of, plan_of, read
@@ -21,7 +22,7 @@ from steepest.evidence import Evidence
 from steepest.files import Folder, Unwritable, write_atomic
 from steepest.optim.errors import UserError
 from steepest.recipe import Recipe, same_settings
-from steepest.report import tuning
+from steepest.report.records import ASKED, PLAN, is_tuning
 from steepest.train import environment, machine
 from steepest.train.interrupt import Interrupt, Interrupted
 from steepest.train.job import Job, build
@@ -84,16 +85,16 @@ def _held(place: Folder, question: Question, console: Console) -> list[Evidence]
             except UserError as refused:
                 # The mended question may have the folder; what a full disk cut short goes on in it.
                 if fresh and not isinstance(refused, Unwritable):
-                    place.give_back(found, tuning.ASKED, tuning.PLAN, optuna_search.JOURNAL, PLACE)
+                    place.give_back(found, ASKED, PLAN, optuna_search.JOURNAL, PLACE)
                 raise
     console.print(f"train with it: steepest fit {place.recipe}", highlight=False, soft_wrap=True)
-    console.print(f"report: {tuning.write(place.path)}", highlight=False, soft_wrap=True)
+    console.print(f"report: {report.write(place.path)}", highlight=False, soft_wrap=True)
     return records.read(place.evidence)
 
 
 def _begin(place: Folder, job: Job, question: Question) -> bool:
     """Write the question down, or see that it is the one of the folder; whether it is new there."""
-    asked, path = job.asked.relative_to(place.path).to_toml(), place.path / tuning.ASKED
+    asked, path = job.asked.relative_to(place.path).to_toml(), place.path / ASKED
     if path.exists():
         same = plan_of(place.path) == json.loads(question.plan())
         if not same or not same_settings(path.read_text(encoding="utf-8"), asked):
@@ -105,7 +106,7 @@ def _begin(place: Folder, job: Job, question: Question) -> bool:
     env = environment.describe(str(job.device)) | {"seed": job.recipe.seed}
     write_atomic(place.env, json.dumps(env).encode())
     write_atomic(place.evidence, "".join(one.to_json() + "\n" for one in job.evidence).encode())
-    write_atomic(place.path / tuning.PLAN, question.plan().encode())
+    write_atomic(place.path / PLAN, question.plan().encode())
     write_atomic(path, asked.encode())
     return True
 
@@ -129,7 +130,7 @@ def _measured(place: Folder, job: Job, question: Question, allowed: Share, conso
             else:
                 chosen = choose(job, place, tell, allowed.part, asked, trains=False)
     except Interrupted as stopped:  # by us, or by an arm, which is a loop and takes a signal for itself
-        tuning.write(place.path)
+        report.write(place.path)
         console.print(f"stopped; go on: steepest resume {place.path}", highlight=False, soft_wrap=True)
         if not (stopped.signal == "SIGINT" and hasattr(sys, "ps1")):
             raise
@@ -174,5 +175,5 @@ def frozen(job: Job, chosen: Chosen) -> Recipe:
 
 
 def _refuse_run(place: Folder) -> None:
-    if place.recipe.exists() and not tuning.is_tuning(place.path):
+    if place.recipe.exists() and not is_tuning(place.path):
         raise UserError(f"{str(place.path)!r} holds a run. Give the search another folder with out= (--out).")

@@ -1,42 +1,123 @@
-"""The section of evidence: what was chosen, by which measurements, and what they cost."""
+"""What was chosen automatically, by which measurements, and at what cost; evidence is read with patience."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from steepest.evidence import shown
-from steepest.report import measured
-from steepest.report.markup import Markup, duration, element, joined, number, table
-from steepest.report.settings import written
+from steepest.report.figures import of_choice
+from steepest.report.rendering import duration, number, setting
 
 CANDIDATES = 40
-"""Most candidates of one choice that are shown."""
+"""Most candidates of one choice that a page shows."""
 
-Choice = Mapping[str, Any]
-"""One line of evidence.jsonl, as it was found: nothing of it is sure to be there."""
+SIDES = {"choice": "l", "decided": "l", "95 % interval": "r", "tried": "r"}
+SIDES |= {"time": "r", "gradients": "r", "reused": "r"}
+"""Columns of the table of all choices → the side that their cells stand on."""
 
-COLUMNS: dict[str, tuple[str, Callable[[Choice], str]]] = {
-    "choice": ("l", lambda one: str(one.get("choice", "?"))),
-    "decided": ("l", lambda one: shown(one.get("decided"))),
-    "95 % interval": ("r", lambda one: interval_of(one)),
-    "tried": ("r", lambda one: _count(len(_rows(one.get("candidates"))))),
-    "time": ("r", lambda one: duration(one["seconds"]) if one.get("seconds") else ""),
-    "gradients": ("r", lambda one: _count(one.get("gradients"))),
-    "reused": ("r", lambda one: _count(one.get("reused"))),
-}
-"""Heading of a column → its side and what it shows of a choice; one that shows nothing is left out."""
+Candidate = Mapping[str, Any]
+"""What was tried, by its name, and what was measured of it."""
 
 
-def section(found: Sequence[Choice]) -> Markup:
-    """A table of all choices; then a card each: why, what was measured for it, and a picture of that."""
-    if not found:
-        return element("p", "No automatic choice is on record.", class_="lead")
-    lead = element(
-        "p", "Choices that steepest made by itself, each with what it measured to make it.", class_="lead"
+@dataclass(frozen=True)
+class Choice:
+    """One line of evidence.jsonl for people; empty or 0 where something is missing or of another kind.
+
+    exact   every digit of a float that was decided"""
+
+    name: str
+    decided: str = ""
+    exact: str | None = None
+    why: str = ""
+    interval: str = ""
+    seconds: float = 0
+    gradients: float = 0
+    reused: float = 0
+    candidates: Sequence[Candidate] = ()
+    picture: Any = None
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> Choice:
+        """The choice in a line as it was found: nothing of it is sure to be there."""
+        decided, tried, ends = line.get("decided"), line.get("candidates"), interval(line.get("interval"))
+        return cls(
+            name=str(line.get("choice", "?")),
+            decided=shown(decided),
+            exact=setting(decided) if isinstance(decided, float) else None,
+            why=str(line.get("why", "")),
+            interval=f"{line['of']} {ends}" if ends and line.get("of") else ends,
+            seconds=finite(line.get("seconds")),
+            gradients=finite(line.get("gradients")),
+            reused=finite(line.get("reused")),
+            candidates=[row for row in tried if isinstance(row, Mapping)] if isinstance(tried, list) else [],
+            picture=line.get("picture"),
+        )
+
+    def cost(self, reused: str = "reused") -> str:
+        """2.5 s, 300 gradient evaluations, 90 of them reused"""
+        plural = "" if self.gradients == 1 else "s"
+        said = [duration(self.seconds)] if self.seconds else []
+        said += [f"{number(self.gradients)} gradient evaluation{plural}"] if self.gradients else []
+        said += [f"{number(self.reused)} of them {reused}"] if self.gradients and self.reused else []
+        return ", ".join(said)
+
+    def cells(self) -> list[str]:
+        """Its row in the table of all choices."""
+        time = duration(self.seconds) if self.seconds else ""
+        counts = (len(self.candidates), self.gradients, self.reused)
+        tried, gradients, reused = (number(round(count)) if count else "" for count in counts)
+        return [self.name, self.decided, self.interval, tried, time, gradients, reused]
+
+    def table(self) -> dict[str, Any]:
+        """Its candidates; columns that say nothing of any of them are left out."""
+        rows = self.candidates
+        every = dict.fromkeys(name for row in rows for name in row)
+        names = [name for name in every if any(measurement(name, row.get(name)) for row in rows)]
+        sides = "".join("r" if isinstance(rows[0].get(name), int | float) else "l" for name in names)
+        cells = [[measurement(name, row.get(name)) for name in names] for row in rows[:CANDIDATES]]
+        return {"head": names, "rows": cells, "sides": sides}
+
+
+def total(choices: Sequence[Choice]) -> Choice:
+    """What all choices cost together."""
+    return Choice(
+        "all",
+        seconds=sum(one.seconds for one in choices),
+        gradients=sum(one.gradients for one in choices),
+        reused=sum(one.reused for one in choices),
     )
-    cards = (_card(one, place) for place, one in enumerate(found, start=1))
-    return joined((lead, _overview(found), *cards))
+
+
+def section(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A table of all choices, with what they cost together where several cost something; then each with its
+    figure. Columns of the table that tell nothing are left out."""
+    choices = [Choice.of(line) for line in lines]
+    every = total(choices)
+    rows = [one.cells() for one in choices]
+    kept = [place for place in range(len(SIDES)) if any(row[place] for row in rows)]
+    told = len(choices) > 1 and any(every.cells()[3:])
+    rows += [every.cells()] if told else []
+    figures = [of_choice(one.picture, f"{place}. {one.name}") for place, one in enumerate(choices, start=1)]
+    return {
+        "head": [list(SIDES)[place] for place in kept],
+        "sides": "".join([*SIDES.values()][place] for place in kept),
+        "rows": [[row[place] for place in kept] for row in rows],
+        "summed": told,
+        "choices": list(zip(choices, figures, strict=True)),
+        "most": CANDIDATES,
+    }
+
+
+def measurement(name: str, value: Any) -> str:
+    """What was measured of a candidate, for a table."""
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if name.endswith("interval") and interval(value):
+        return interval(value)
+    return number(value) if isinstance(value, float) else setting(value)
 
 
 def interval(ends: Any) -> str:
@@ -47,100 +128,11 @@ def interval(ends: Any) -> str:
     return f"[{low}, {high}]"
 
 
-def interval_of(one: Choice) -> str:
-    """The same of a choice, after the name of what it is of where that is something else."""
-    ends, of = interval(one.get("interval")), one.get("of")
-    return f"{of} {ends}" if ends and of else ends
-
-
-def _overview(found: Sequence[Choice]) -> Markup:
-    """One row a choice; what they cost together where several cost something."""
-    cells = {name: [show(one) for one in found] for name, (_, show) in COLUMNS.items()}
-    names = [name for name, column in cells.items() if any(column)]
-    rows = [[cells[name][row] for name in names] for row in range(len(found))]
-    total = _total(found)
-    if sum(bool(total[name]) for name in total) and len(found) > 1:
-        rows.append([element("b", total.get(name, "all" if name == "choice" else "")) for name in names])
-    note = element("p", *_explained(names), class_="note")
-    return joined((table(names, rows, "".join(COLUMNS[name][0] for name in names)), note))
-
-
-def _total(found: Sequence[Choice]) -> dict[str, str]:
-    seconds = sum(one["seconds"] for one in found if _is_number(one.get("seconds")))
-    spent = {name: _sum(found, name) for name in ("gradients", "reused")}
-    return {"time": duration(seconds) if seconds else "", **{name: _count(n) for name, n in spent.items()}}
-
-
-def _sum(found: Sequence[Choice], name: str) -> float:
-    return sum(one[name] for one in found if _is_number(one.get(name)))
-
-
-def _explained(names: Sequence[str]) -> list[str]:
-    """What the numbers of the table are, where they are shown."""
-    said = {
-        "gradients": "gradients: gradient evaluations that the choice took. ",
-        "reused": "reused: those among them that trained what was trained further. ",
-    }
-    return [sentence for name, sentence in said.items() if name in names]
-
-
-def _card(one: Choice, place: int) -> Markup:
-    costs = [f"took {duration(one['seconds'])}" if one.get("seconds") else "", _spent(one)]
-    spent = element("small", ", ".join(filter(None, costs))) if any(costs) else ""
-    decided = one.get("decided")
-    value = element("b", shown(decided), title=written(decided) if isinstance(decided, float) else None)
-    title = element("h3", one.get("choice", "?"), " → ", value, " ", spent)
-    ends = interval_of(one)
-    known = element("p", f"95 % interval: {ends}", class_="note") if ends else ""
-    drawn = measured.figure(one.get("picture"), f"{place}. {one.get('choice', '?')}")
-    why = element("p", one.get("why", ""))
-    return element("article", title, why, known, drawn, _candidates(one.get("candidates")))
-
-
-def _spent(one: Choice) -> str:
-    if not _is_number(one.get("gradients")) or not one["gradients"]:
-        return ""
-    kept = one.get("reused")
-    reused = f", {number(kept)} of them reused" if _is_number(kept) and kept else ""
-    plural = "" if one["gradients"] == 1 else "s"
-    return f"{number(one['gradients'])} gradient evaluation{plural}{reused}"
-
-
-def _candidates(tried: Any) -> Markup:
-    rows = _rows(tried)
-    if not rows:
-        return Markup("")
-    every = dict.fromkeys(name for row in rows for name in row)
-    names = [name for name in every if any(_measured(name, row.get(name)) for row in rows)]
-    sides = "".join("r" if isinstance(rows[0].get(name), int | float) else "l" for name in names)
-    cells = ([_measured(name, row.get(name)) for name in names] for row in rows[:CANDIDATES])
-    title = f"what was measured: {len(rows)}" + (
-        f", the first {CANDIDATES} shown" if len(rows) > CANDIDATES else ""
-    )
-    whole = table(names, cells, sides)
-    return element("details", element("summary", title), whole, open="" if len(rows) <= 8 else None)
-
-
-def _rows(tried: Any) -> list[Mapping[str, Any]]:
-    return [row for row in tried if isinstance(row, Mapping)] if isinstance(tried, list) else []
-
-
-def _measured(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    if name.endswith("interval") and interval(value):
-        return interval(value)
-    return number(value) if isinstance(value, float) else written(value)
-
-
-def _count(value: Any) -> str:
-    return number(round(value)) if _is_number(value) and value else ""
+def finite(value: Any) -> float:
+    """A finite number, or 0 where there is none."""
+    return value if _is_real(value) and math.isfinite(value) else 0
 
 
 def _is_real(value: Any) -> bool:
-    """A number, infinite or not."""
+    """Whether this is a number, infinite or not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
-
-
-def _is_number(value: Any) -> bool:
-    return _is_real(value) and abs(value) < float("inf")

@@ -1,104 +1,115 @@
-"""report.html: one file that needs nothing else, made from a run folder alone."""
+"""report.html of a run or of a search: one file that needs nothing else, made from its folder alone."""
 
 from __future__ import annotations
 
-from importlib.resources import files
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from steepest.evidence import shown
 from steepest.files import Folder, write_atomic
-from steepest.report import choices, curves, evaluations, mistakes, settings, verdict
-from steepest.report.markup import Markup, element, joined
-from steepest.report.records import Records, read
+from steepest.recipe import AUTOMATIC, HEADINGS, Recipe
+from steepest.report import choices, figures, predictions, summary
+from steepest.report.records import History, Records, is_tuning, read
+from steepest.report.rendering import measured, render
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""What the browser may do with the page: show it. No script, no network."""
+ROWS = 60
+"""Most rows of metrics.csv listed; of more, those with an event and evenly spaced others."""
+
+PARTS = ("test", "val", "train")
+
+OF_THE_MACHINE = ("num_threads",)
+"""Choices that every run makes, and that say nothing of the network."""
 
 
 def write(path: str | Path) -> Path:
-    """Write report.html into the run folder at `path` and return where it is. Raises UserError for no run.
+    """Write report.html into the folder of a run or a search and return where it is. Raises UserError where
+    there is none.
 
     The same records give the same bytes."""
-    page = render(read(Path(path)))
+    records = read(Path(path))
+    page = render("tuning", _of_tuning(records)) if is_tuning(path) else render("run", _of_run(records))
     target = Folder(path).report
-    write_atomic(target, page.encode("utf-8"))
+    write_atomic(target, page)
     return target
 
 
-def render(records: Records) -> str:
-    """The page as text."""
-    return document(records.name, _header(records), element("main", *_sections(records)), _footer(records))
-
-
-def document(title: str, *body: Markup) -> str:
-    """A whole page of this look, that needs nothing beside it and runs nothing."""
-    style = Markup(files("steepest.report").joinpath("page.css").read_text("utf-8"))
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"{title} · steepest"),
-        element("style", style),
-    )
-    return "<!doctype html>\n" + element("html", head, element("body", *body), lang="en") + "\n"
-
-
-def _sections(records: Records) -> list[Markup]:
-    parts = {
-        "Metrics": evaluations.section(records),
-        "Curves": curves.section(records),
-        "Mistakes": mistakes.section(records),
-        "Evidence": choices.section(records.evidence),
-        "Recipe": settings.recipe(records.recipe),
-        "Environment": settings.environment(records.env),
+def _of_run(records: Records) -> dict[str, Any]:
+    return _of_both(records) | {
+        "status": summary.status(records),
+        "headline": summary.headline(records),
+        "tiles": summary.tiles(records),
+        "told": summary.sentences(records),
+        "problems": records.problems,
+        "metrics": _metrics(records),
+        "tested": any(name.startswith("test/") for name in records.metrics),
+        "course": _course(records.history),
+        "events": figures.events(records.history),
+        "figures": list(figures.of_training(records)),
+        "predictions": predictions.section(records),
+        "evidence": choices.section(records.evidence),
     }
-    links = (element("a", title, href=f"#{title.lower()}") for title in parts)
-    sections = (
-        element("section", element("h2", title), part, id=title.lower()) for title, part in parts.items()
-    )
-    return [element("nav", *links, aria_label="Sections"), *sections]
 
 
-def _header(records: Records) -> Markup:
-    word = verdict.status(records)
-    top = element(
-        "p",
-        element("span", "steepest", class_="brand"),
-        element("span", word, class_=f"status {word.replace(' ', '-')}"),
-        class_="top",
-    )
-    tiles = (
-        element("div", element("dd", value), element("dt", said)) for value, said in verdict.tiles(records)
-    )
-    told = (
-        joined((element("dt", topic), element("dd", said)))
-        for topic, said in verdict.sentences(records).items()
-    )
-    return element(
-        "header",
-        top,
-        element("h1", records.name),
-        element("p", verdict.headline(records), class_="headline"),
-        element("dl", *tiles, class_="tiles"),
-        element("dl", *told, class_="told"),
-        _problems(records.problems),
-    )
+def _of_tuning(records: Records) -> dict[str, Any]:
+    """What was measured, settings in the order of the recipe, then hyperparameters: lr 3.1e-3, beta1 0.87"""
+    decided = {one.get("choice"): one.get("decided") for one in records.evidence}
+    hyper = records.recipe.get("hyper")
+    known = (*AUTOMATIC, *(hyper if isinstance(hyper, Mapping) else ()))
+    names = [name for name in known if name in decided and name not in OF_THE_MACHINE]
+    return _of_both(records) | {
+        "found": ", ".join(f"{name} {shown(decided[name])}" for name in names) or "nothing yet",
+        "evidence": choices.section([one | {"reused": 0} for one in records.evidence]),  # it starts anew
+    }
 
 
-def _problems(found: list[str]) -> Markup:
-    if not found:
-        return Markup("")
-    listed = element("ul", *(element("li", problem) for problem in found))
-    return element("aside", element("h2", "What this report could not see"), listed, class_="problems")
+def _of_both(records: Records) -> dict[str, Any]:
+    return {
+        "name": records.name,
+        "place": records.place,
+        "recipe": _recipe(records.recipe) if records.recipe else None,
+        "environment": records.env,
+    }
 
 
-def _footer(records: Records) -> Markup:
-    commands = (
-        element("code", f"steepest fit {records.place}/recipe.toml"),
-        " repeats this run; ",
-        element("code", f"steepest resume {records.place}"),
-        " continues it; ",
-        element("code", f"steepest report {records.place}"),
-        " writes this page anew from the files beside it.",
-    )
-    return element("footer", element("p", *commands))
+def _metrics(records: Records) -> list[list[str]]:
+    """A row for each metric: its name, and its final value on each part of the data."""
+    final = records.history.at(records.best_step) | records.metrics
+    split = (name.partition("/") for name in [*records.metrics, *final])
+    names = dict.fromkeys(name for part, _, name in split if part in PARTS)
+    return [[name, *(measured(name, final.get(f"{part}/{name}")) for part in PARTS)] for name in names]
+
+
+def _course(history: History) -> dict[str, Any]:
+    """metrics.csv as a table, of many rows only some."""
+    names = list(history.columns)
+    rows = [
+        [*(measured(name, float(history.columns[name][row])) for name in names), history.events[row]]
+        for row in picked(history)
+    ]
+    return {"head": [*names, "event"], "rows": rows, "sides": "r" * len(names) + "l", "of": len(history)}
+
+
+def picked(history: History) -> list[int]:
+    """Rows to list: all, or else those with an event other than a gain and evenly spaced ones."""
+    if len(history) <= ROWS:
+        return list(range(len(history)))
+    eventful = [i for i, event in enumerate(history.events) if event not in ("", "improved")][: ROWS // 2]
+    spaced = np.linspace(0, len(history) - 1, ROWS - len(eventful)).round().astype(int)
+    return sorted({*eventful, *spaced.tolist()})
+
+
+def _recipe(settings: Mapping[str, Any]) -> dict[str, list[tuple[str, Any, bool, str]]]:
+    """Settings under their headings, in the order of the recipe: (name, value, whether it differs from its
+    default, meaning)."""
+    found: dict[str, list[tuple[str, Any, bool, str]]] = {}
+    heading = ""
+    for key, field in Recipe.model_fields.items():
+        heading = HEADINGS.get(key, heading)
+        if key in settings and heading:
+            changed = field.default != (None if settings[key] == "none" else settings[key])
+            found.setdefault(heading, []).append((key, settings[key], changed, field.description or ""))
+    unknown = [(key, settings[key], False, "") for key in settings if key not in Recipe.model_fields]
+    return found | ({"not known to this version": unknown} if unknown else {})

@@ -6,11 +6,12 @@ import csv
 import io
 import json
 import math
+import re
 import shlex
 import tomllib
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,12 @@ import numpy as np
 
 from steepest.files import Folder
 from steepest.optim.errors import UserError
-from steepest.report.history import History
+
+ASKED = "asked.toml"
+"""The recipe that a search was asked about, with "auto" where a setting was open."""
+
+PLAN = "tune.json"
+"""What of the question of a search is no recipe's."""
 
 UNREADABLE = (
     OSError,
@@ -36,6 +42,48 @@ UNREADABLE = (
 """What parsers raise on a file that was cut, overwritten or is of another kind."""
 
 Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True)
+class History:
+    """Columns of metrics.csv as float64 arrays of one length, with the event of each row beside them."""
+
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    events: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def at(self, step: float | None) -> dict[str, float]:
+        """The finite values of all rows of that step together; empty where there is none."""
+        rows = np.flatnonzero(self.columns["step"] == step) if len(self) and step is not None else ()
+        return {name: value for row in rows for name, value in self.row(int(row)).items()}
+
+    def row(self, index: int) -> dict[str, float]:
+        """The finite values of one row; -1 is the last one."""
+        values = {name: float(column[index]) for name, column in self.columns.items()} if len(self) else {}
+        return {name: value for name, value in values.items() if np.isfinite(value)}
+
+    def occasions(self) -> dict[str, list[float]]:
+        """Steps of each kind of event, in order of appearance."""
+        found: dict[str, list[float]] = {}
+        for step, event in zip(self.columns.get("step", ()), self.events, strict=True):
+            for kind in re.findall(r"[\w-]+", event):
+                found.setdefault(kind, []).append(float(step))
+        return found
+
+    def last(self, kind: str) -> float | None:
+        """Step of the last event of this kind."""
+        steps = self.occasions().get(kind)
+        return steps[-1] if steps else None
+
+    def metrics(self) -> dict[str, list[str]]:
+        """Columns by what they measure: {"loss": ["train/loss", "val/loss"], …}, the loss first."""
+        found: dict[str, list[str]] = {}
+        for name in self.columns:
+            if "/" in name:
+                found.setdefault(name.partition("/")[2], []).append(name)
+        return dict(sorted(found.items(), key=lambda pair: pair[0] != "loss"))
 
 
 @dataclass(frozen=True)
@@ -60,10 +108,20 @@ class Records:
         return float(told) if isinstance(told, int | float) else self.history.last("improved")
 
     @property
+    def guesses_numbers(self) -> bool:
+        """Whether the guesses on record are numbers on a scale rather than classes."""
+        return bool(self.examples) and np.issubdtype(self.examples["guess"].dtype, np.floating)
+
+    @property
     def metrics(self) -> dict[str, Any]:
         """The flat dict of final metrics (`test/loss`, …)."""
         told = self.result.get("metrics")
         return told if isinstance(told, dict) else {}
+
+
+def is_tuning(path: str | Path) -> bool:
+    """Whether a folder is that of a search."""
+    return (Path(path) / PLAN).exists()
 
 
 def read(path: Path) -> Records:

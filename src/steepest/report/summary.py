@@ -7,9 +7,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from steepest.report.markup import duration, measured, number, share
-from steepest.report.mistakes import is_numeric
 from steepest.report.records import Records
+from steepest.report.rendering import duration, measured, number, share
 
 STATUS = {"finished": "finished", "stopped": "stopped early", "failed": "failed"}
 """Status in result.json → words on the page; anything else is an unfinished run."""
@@ -99,7 +98,7 @@ def _untested(records: Records) -> str:
 
 
 def _certainty(records: Records) -> str:
-    if not records.examples or is_numeric(records):
+    if not records.examples or records.guesses_numbers:
         return ""
     truth, guess = records.examples["truth"], records.examples["guess"]
     if not len(truth):
@@ -116,7 +115,7 @@ def _yardstick(records: Records) -> str:
     truth = records.examples.get("truth")
     if truth is None or not len(truth) or truth.ndim > 1:
         return ""
-    if is_numeric(records):
+    if records.guesses_numbers:
         spread = float(np.std(truth.astype(float)))
         return f"Always guessing the mean of the test examples would be off by {number(spread)}."
     classes, counts = np.unique(truth, return_counts=True)

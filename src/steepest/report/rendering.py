@@ -1,60 +1,47 @@
-"""HTML that cannot be written unescaped, and numbers written for people."""
+"""Pages from the templates beside this file, and numbers as they are written for people."""
 
 from __future__ import annotations
 
-import html
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 SHARES = ("accuracy", "precision", "recall", "f1")
 """Metrics that are shares of a whole, shown in per cent."""
 
-_VOID = ("img", "meta", "br")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
-class Markup(str):
-    """Text that is HTML already; every other text is escaped on its way into an element."""
+def render(template: str, parts: Mapping[str, Any]) -> bytes:
+    """The page that a template makes of `parts`. Every text in them is escaped; a part that the template
+    asks for and that is not there is an error."""
+    return _environment().get_template(f"{template}.html.jinja").render(parts).encode()
 
 
-def escaped(value: object) -> Markup:
-    """`value` as HTML: markup as it stands, anything else as harmless text."""
-    if isinstance(value, Markup):
-        return value
-    return Markup(html.escape(_UNPRINTABLE.sub("�", str(value))))
-
-
-def element(tag: str, *children: object, **attributes: object) -> Markup:
-    """<tag attributes>children</tag>.   class_ stands for class; what is None is left out."""
-    written = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{escaped(str(value))}"'
-        for name, value in attributes.items()
-        if value is not None
+@cache
+def _environment() -> Environment:
+    found = Environment(
+        loader=PackageLoader("steepest.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    if tag in _VOID:
-        return Markup(f"<{tag}{written}>")
-    return Markup(f"<{tag}{written}>{joined(children)}</{tag}>")
+    found.filters |= {"number": number, "share": share, "duration": duration, "setting": setting}
+    return found
 
 
-def joined(children: Iterable[object]) -> Markup:
-    """The children one after the other."""
-    return Markup("".join(escaped(child) for child in children))
-
-
-def table(head: Sequence[object], rows: Iterable[Sequence[object]], align: str = "") -> Markup:
-    """A table that scrolls by itself where the page is narrow; `align` holds one of l r per column."""
-    sides = align or "l" * len(head)
-    top = element(
-        "tr", *(element("th", cell, class_=side, scope="col") for cell, side in zip(head, sides, strict=True))
+def _printable(value: Any) -> Any:
+    """Text without the characters that no page may hold; what is no text, or markup already, as it is."""
+    return (
+        _UNPRINTABLE.sub("�", value) if isinstance(value, str) and not hasattr(value, "__html__") else value
     )
-    body = (
-        element("tr", *(element("td", cell, class_=side) for cell, side in zip(row, sides, strict=True)))
-        for row in rows
-    )
-    whole = element("table", element("thead", top) if any(head) else "", element("tbody", *body))
-    return element("div", whole, class_="scroll")
 
 
 def number(value: Any) -> str:
@@ -96,3 +83,14 @@ def duration(seconds: Any) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def setting(value: Any) -> str:
+    """A setting to its last digit: people copy it."""
+    if value is None or value == "none":
+        return "–"
+    if isinstance(value, list):
+        return ", ".join(map(setting, value)) or "–"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {setting(inner)}" for name, inner in value.items()) or "–"
+    return str(value)

@@ -82,7 +82,7 @@ def resume(
     budget: Annotated[str | None, typer.Option(help="A new budget, or '+10 epochs' more.")] = None,
 ) -> None:
     """Continue a run, a comparison or a search that was stopped or killed, to the identical bits."""
-    from steepest.comparison.place import is_comparison
+    from steepest.comparison import is_comparison
 
     if is_comparison(run):
         from steepest.commands.compare import go_on_comparing
@@ -175,7 +175,7 @@ def tune(
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> None:
     """Write report.html of a run, a comparison or a search anew."""
-    from steepest.comparison.place import is_comparison
+    from steepest.comparison import is_comparison
 
     if is_comparison(run):
         from steepest.comparison.comparison import Comparison

@@ -16,13 +16,12 @@ from rich.console import Console
 from steepest.commands.fit import CONTENT, RUNS, name_of
 from steepest.commands.lifecycle import begin
 from steepest.commands.resume import go_on
+from steepest.comparison import Place, is_comparison
 from steepest.comparison import plan as plans
-from steepest.comparison import taken
 from steepest.comparison.comparison import Comparison
-from steepest.comparison.place import Place, is_comparison
 from steepest.comparison.plan import Plan, planned, resolved
 from steepest.comparison.runs import Stopped, complete
-from steepest.comparison.shown import Bar, show
+from steepest.comparison.terminal import Bar, show
 from steepest.files import Folder, write_atomic
 from steepest.optim.errors import UserError
 from steepest.recipe import Recipe, settings_in
@@ -71,7 +70,7 @@ def compare(
     told = {"recipe": recipe, "brought": brought, "seeds": seeds, "equal": equal, "reference": reference}
     asked = planned(strategies, settings, **told)
     asked = _with_fingerprint(asked)
-    place = Place(out) if out is not None else taken.free(RUNS / f"compare-{name}", asked)
+    place = Place(out) if out is not None else plans.free(RUNS / f"compare-{name}", asked)
     if not is_comparison(place.path):
         _check(place, asked)
     return _held(place, asked)
@@ -94,7 +93,7 @@ def _held(place: Place, asked: Plan) -> Comparison:
     place.create()
     with place.lock(), machine.kept():
         if place.plan.exists():
-            taken.check_same(place, asked)
+            plans.check_same(place, asked)
         write_atomic(place.plan, asked.relative_to(place.path).to_toml().encode())
         return _course(place, asked, Console())
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from steepest.commands.lifecycle import run
-from steepest.comparison.place import is_comparison
+from steepest.comparison import is_comparison
 from steepest.evidence import Evidence, append
 from steepest.files import Folder, write_atomic
 from steepest.optim.errors import UserError

@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 
 from steepest import evidence as records
-from steepest.comparison import conditions, looks, page, plan, results, runs, verdict, words
-from steepest.comparison.place import Place
+from steepest.comparison import Place, plan, verdict, words
 from steepest.comparison.plan import Plan
-from steepest.comparison.results import Result, plain
-from steepest.comparison.verdict import Verdict
+from steepest.comparison.runs import Result, plain, so_far, write_results
+from steepest.comparison.strategies import axis_of, unit_of
+from steepest.comparison.verdict import Verdict, noted
 from steepest.evidence import Evidence
 from steepest.files import write_atomic
 from steepest.optim.errors import UserError
@@ -37,7 +37,7 @@ class Comparison:
     @cached_property
     def results(self) -> list[Result]:
         """The runs that have ended, one entry each."""
-        return runs.so_far(self._plan, self._place)
+        return so_far(self._plan, self._place)
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -50,8 +50,8 @@ class Comparison:
             metric=metric,
             falls=falls,
             asked=len(self._plan.names) * self._plan.seeds,
-            unit=conditions.unit_of(self._plan.equal, self._plan.budget),
-            earlier=[seeds for seeds in looks.noted(self._place.verdict) if seeds < self._plan.seeds],
+            unit=unit_of(self._plan.equal, self._plan.budget),
+            earlier=[seeds for seeds in noted(self._place.verdict) if seeds < self._plan.seeds],
         )
 
     @property
@@ -76,17 +76,19 @@ class Comparison:
 
     def report(self) -> Path:
         """Write results.jsonl, verdict.json and report.html anew; the path of the last."""
+        from steepest.comparison import page  # with matplotlib and Jinja, when a page is written
+
         found = self.verdict
-        results.write(self._place.results, self.results)
+        write_results(self._place.results, self.results)
         judged = [*found.earlier, self._plan.seeds] if found.done == found.asked else found.earlier
         words_of_it = {"sentences": self.sentences, "best": self.best, "looks": judged}
         told = plain(words_of_it | asdict(found))
         write_atomic(self._place.verdict, json.dumps(told, indent=1, ensure_ascii=False).encode())
-        axis = conditions.axis_of(self._plan.equal, self._plan.budget)[1]
+        axis = axis_of(self._plan.equal, self._plan.budget)[1]
         name = self.folder.resolve().name
         place = shlex.quote(str(self.folder))
         text = page.render(name, self._plan, found, self.results, self.evidence, axis, place)
-        write_atomic(self._place.report, text.encode("utf-8"))
+        write_atomic(self._place.report, text)
         return self._place.report
 
     def __repr__(self) -> str:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from steepest.comparison import picture, words
-from steepest.comparison.findings import Finding
+import numpy as np
+from matplotlib.axes import Axes
+
+from steepest.comparison import words
 from steepest.comparison.plan import Plan
-from steepest.comparison.results import Result
-from steepest.comparison.verdict import Standing, Verdict
+from steepest.comparison.runs import Result
+from steepest.comparison.statistics import time_to
+from steepest.comparison.verdict import Finding, Standing, Verdict
 from steepest.evidence import Evidence
 from steepest.recipe import PATHS
-from steepest.report import choices
-from steepest.report.markup import Markup, duration, element, joined, number, table
-from steepest.report.page import document
+from steepest.report import choices, rendering
+from steepest.report.figures import GREY, Curve, Figure, code, drawing, look, scale
+from steepest.report.rendering import duration, number
+
+POINTS = 200
+"""Places along the axis at which runs are laid beside each other."""
 
 
 def render(
@@ -27,62 +33,36 @@ def render(
     evidence: Sequence[Evidence],
     axis: str,
     place: str,
-) -> str:
-    """The page as text.   place: its folder, as a shell takes it"""
-    parts = {
-        "Strategies": _standings(verdict),
-        "Differences": _differences(verdict),
-        "Curves": _pictures(verdict, results, axis),
-        "Rates": _rates(evidence),
-        "Runs": _runs(verdict, results),
-        "Question": _question(plan),
-    }
-    links = (element("a", title, href=f"#{title.lower()}") for title in parts)
-    sections = (
-        element("section", element("h2", title), part, id=title.lower()) for title, part in parts.items()
-    )
-    nav = element("nav", *links, aria_label="Sections")
-    return document(name, _header(name, verdict), element("main", nav, *sections), _footer(place))
-
-
-def _header(name: str, verdict: Verdict) -> Markup:
-    word = "finished" if verdict.done == verdict.asked else "not finished"
-    top = element(
-        "p",
-        element("span", "steepest", class_="brand"),
-        element("span", word, class_=f"status {word.replace(' ', '-')}"),
-        class_="top",
-    )
-    said = element("ul", *(element("li", sentence) for sentence in words.sentences(verdict)))
-    headline = element("p", words.headline(verdict), class_="headline")
-    return element("header", top, element("h1", name), headline, said)
-
-
-def _standings(verdict: Verdict) -> Markup:
-    lead = element(
-        "p",
-        f"Means over seeds, of the weights that each run ships. What is judged is {verdict.metric}; the test "
-        "part decides nothing.",
-        class_="lead",
-    )
+) -> bytes:
+    """The page.   axis: what lies along the pictures;   place: its folder, as a shell takes it"""
     kinds = dict.fromkeys(kind for one in verdict.standings for kind in one.metrics)
     tested = [kind for kind in kinds if kind.startswith("test/")]
-    head = ["strategy", "rate", verdict.metric, "± sd", "reached the target", "failed", "steps", "time"]
-    rows = ([one.strategy, *_row(one)] for one in verdict.standings)
-    parts = [lead, table(head, rows, "l" + "r" * (len(head) - 1))]
-    if tested:
-        seen = (
+    parts = {
+        "name": name,
+        "place": place,
+        "status": "finished" if verdict.done == verdict.asked else "not finished",
+        "headline": words.headline(verdict),
+        "sentences": words.sentences(verdict),
+        "verdict": verdict,
+        "standings": [_standing(one) for one in verdict.standings],
+        "kinds": tested,
+        "tested": [
             [one.strategy, *(number(one.metrics.get(kind)) for kind in tested)] for one in verdict.standings
-        )
-        parts += [
-            element("h3", "on the test part"),
-            table(["strategy", *tested], seen, "l" + "r" * len(tested)),
-        ]
-    return joined(parts)
+        ],
+        "differences": [_cells(one, lambda mean: f"{mean:+.3g}", " − ") for one in verdict.differences],
+        "times": [_cells(one, lambda mean: f"{math.exp(mean):.3g}", " / ") for one in verdict.times],
+        "figures": figures(verdict, results, axis),
+        "evidence": choices.section([asdict(one) for one in evidence]),
+        "runs": [_run(one) for one in results],
+        "reports": [f"{one.folder}/report.html" for one in results],
+        "question": _question(plan),
+    }
+    return rendering.render("comparison", parts)
 
 
-def _row(one: Standing) -> list[str]:
+def _standing(one: Standing) -> list[str]:
     return [
+        one.strategy,
         number(one.lr),
         number(one.mean),
         number(one.spread),
@@ -93,117 +73,109 @@ def _row(one: Standing) -> list[str]:
     ]
 
 
-def _differences(verdict: Verdict) -> Markup:
-    lead = element(
-        "p",
-        "Pairs share the seed: start, split and order of the examples. Strategies are called separable where "
-        "the 95 % interval of the mean difference (BCa bootstrap) leaves out 0 and the sign-flip test, after "
-        f"Holm among all comparisons, stays below {verdict.level:.3g}. Intervals from fewer than ten pairs "
-        "are too short; the test guards against that.",
-        class_="lead",
-    )
-    head = ["", "mean", "95 % interval", "p", "p after Holm", "pairs", "verdict"]
-    metric = table(head, map(_difference, verdict.differences), "lrrrrrl")
-    parts = [lead, element("h3", f"{verdict.metric}, first less second"), metric]
-    if verdict.times:
-        title = (
-            f"{verdict.unit.capitalize()} to the target, first over second; a miss counts as the whole run"
-        )
-        parts += [element("h3", title), table(head, map(_ratio, verdict.times), "lrrrrrl")]
-    return joined(parts)
-
-
-def _difference(found: Finding) -> list[str]:
-    return _cells(found, lambda value: f"{value:+.3g}", " − ")
-
-
-def _ratio(found: Finding) -> list[str]:
-    return _cells(found, lambda value: f"{math.exp(value):.3g}", " / ")
-
-
-def _cells(found: Finding, told: Any, between: str) -> list[str]:
-    span = f"{told(found.low)} … {told(found.high)}" if math.isfinite(found.low) else "–"
-    word = "separable" if found.separable else f"not separable; {words.wanted(found)}"
+def _run(one: Result) -> list[str]:
     return [
-        f"{found.first}{between}{found.second}",
-        told(found.mean) if math.isfinite(found.mean) else "–",
-        span,
-        number(found.p),
-        number(found.adjusted),
-        str(found.pairs),
-        word,
+        one.strategy,
+        str(one.seed),
+        one.status,
+        number(one.value),
+        number(one.spent["steps"]),
+        duration(one.spent["seconds"]),
+        one.why,
     ]
 
 
-def _pictures(verdict: Verdict, results: Sequence[Result], axis: str) -> Markup:
-    names = [one.strategy for one in verdict.standings]
-    runs = {name: [one for one in results if one.strategy == name] for name in names}
-    shown = {name: held for name, held in runs.items() if any(len(one.at) > 0 for one in held)}
-    if not shown:
-        return element("p", "No run has come to an evaluation.", class_="lead")
-    said = f"{verdict.metric} of each strategy over {axis}"
-    drawn = picture.curves(runs, axis, verdict.target, said)
-    small = element(
-        "small", "median and middle half of the seeds; one that has ended stays there; dashed: the target"
-    )
-    figures = [element("figure", element("h3", verdict.metric, " ", small), drawn, picture.legend(names))]
-    if verdict.target is not None:
-        said = f"share of runs at the target over {axis}"
-        drawn = picture.profile(runs, axis, verdict.target, verdict.falls, verdict.limit, said)
-        small = element("small", "share of the runs that have reached and held it; misses never do")
-        title = element("h3", "profile of the target ", small)
-        figures.append(element("figure", title, drawn, picture.legend(names)))
-    return element("div", *figures, class_="figures")
+def _cells(found: Finding, told: Callable[[float], str], between: str) -> list[str]:
+    return [
+        f"{found.first}{between}{found.second}",
+        told(found.mean) if math.isfinite(found.mean) else "–",
+        f"{told(found.low)} … {told(found.high)}" if math.isfinite(found.low) else "–",
+        number(found.p),
+        number(found.adjusted),
+        str(found.pairs),
+        "separable" if found.separable else f"not separable; {words.wanted(found)}",
+    ]
 
 
-def _rates(evidence: Sequence[Evidence]) -> Markup:
-    if not evidence:
-        said = "No rate was measured beforehand: strategies were given theirs, or measure it in each run."
-        return element("p", said, class_="lead")
-    return choices.section([asdict(one) for one in evidence])
-
-
-def _runs(verdict: Verdict, results: Sequence[Result]) -> Markup:
-    head = ["run", "seed", "status", verdict.metric, "steps", "time", "why it ended"]
-    rows = (
-        [
-            element("a", one.strategy, href=f"{one.folder}/report.html"),
-            str(one.seed),
-            one.status,
-            number(one.value),
-            number(one.spent["steps"]),
-            duration(one.spent["seconds"]),
-            one.why,
-        ]
-        for one in results
-    )
-    return table(head, rows, "lrlrrrl")
-
-
-def _question(plan: Plan) -> Markup:
-    asked = plan.asked()
-    own = {
-        "equal": plan.equal,
-        "budget": plan.budget,
-        "seeds": f"{plan.seed_numbers[0]} to {plan.seed_numbers[-1]}",
-        "reference": plan.reference,
-    }
+def _question(plan: Plan) -> dict[str, dict[str, Any]]:
+    """What was asked, by headings. Paths stand as seen from the root in a question."""
+    asked, seeds = plan.asked(), f"{plan.seed_numbers[0]} to {plan.seed_numbers[-1]}"
+    own = {"equal": plan.equal, "budget": plan.budget, "seeds": seeds, "reference": plan.reference}
     sides = {f"strategy {name}": told for name, told in asked["strategies"].items()}
     parts = {"conditions": own, **sides, "shared by all": asked["shared"]}
-    groups = (element("section", element("h3", title), _facts(told)) for title, told in parts.items())
-    return element("div", *groups, class_="columns")
+    for told in parts.values():
+        told |= {key: str(told[key]).replace("./", "/", 1) for key in PATHS if key in told}
+    return parts
 
 
-def _facts(told: Mapping[str, Any]) -> Markup:
-    # Paths stand as seen from the root in a question.
-    shown = {key: str(value).replace("./", "/", 1) if key in PATHS else value for key, value in told.items()}
-    pairs = (joined((element("dt", key), element("dd", str(value)))) for key, value in shown.items())
-    return element("dl", *pairs, class_="facts")
+def figures(verdict: Verdict, results: Sequence[Result], axis: str) -> list[Figure]:
+    """The median run of each strategy, in a band that holds the middle half of its seeds; and the share of
+    its runs that have come to the target, where there is one. None before the first evaluation."""
+    if not any(len(one.at) for one in results):
+        return []
+    metric, target = verdict.metric, verdict.target
+    curves, stairs = [], []
+    for place, side in enumerate(verdict.standings):
+        runs = [one for one in results if one.strategy == side.strategy]
+        colour, stroke = look(place)
+        at, low, middle, high = band(runs)
+        curves.append(Curve(at, middle, colour, side.strategy, low, high, stroke))
+        if target is not None:
+            at, share = profile(runs, target, verdict.falls, verdict.limit)
+            stairs.append(Curve(np.repeat(at, 2)[1:], np.repeat(share, 2)[:-1], colour, stroke=stroke))
+
+    def draw(axes: Axes) -> None:
+        for curve in curves:
+            curve.draw(axes)
+        if target is not None:
+            axes.axhline(target, color=code(GREY), linewidth=1, linestyle=(0, (3, 3)))
+        values = np.concatenate([curve.y for curve in curves])
+        scale(axes, y=values[np.isfinite(values)])
+        axes.margins(x=0.02)
+        axes.set_xlabel(axis, loc="right")
+
+    def draw_profile(axes: Axes) -> None:
+        for curve in stairs:
+            curve.draw(axes)
+        scale(axes)
+        axes.set(ylim=(-0.03, 1.03), xlim=(0, verdict.limit))
+        axes.set_xlabel(axis, loc="right")
+
+    legend = [curve.key() for curve in curves]
+    said = "median and middle half of the seeds; one that has ended stays there; dashed: the target"
+    found = [Figure(metric, said, drawing(draw, f"{metric} of each strategy over {axis}"), legend)]
+    if target is not None:
+        said = "share of the runs that have reached and held it; misses never do"
+        drawn = drawing(draw_profile, f"share of runs at the target over {axis}")
+        found.append(Figure("profile of the target", said, drawn, legend))
+    return found
 
 
-def _footer(place: str) -> Markup:
-    said = (
-        element("code", f"steepest resume {place}"),
-        " goes on with this comparison; the same command with more seeds adds to it.",
-    )
-    return element("footer", element("p", *said))
+def band(results: Sequence[Result]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(at, lower quartile, median, upper quartile), where at least half of the runs have a value.
+
+    Between two evaluations a run goes along a line. One that has ended stays at its last value, lest the
+    median jump to those that go on; one that failed has none any more."""
+    able = [one for one in results if np.isfinite(one.values).any()]
+    if not able:
+        none = np.empty(0)
+        return none, none, none, none
+    at = np.linspace(min(one.at[0] for one in able), max(one.at[-1] for one in able), POINTS)
+    ends = [np.nan if one.failed else one.values[-1] for one in able]
+    lines = zip(able, ends, strict=True)
+    laid = np.array([np.interp(at, one.at, one.values, left=np.nan, right=end) for one, end in lines])
+    kept = np.isfinite(laid).sum(axis=0) * 2 >= len(results)
+    low, middle, high = (np.nanquantile(laid[:, kept], share, axis=0) for share in (0.25, 0.5, 0.75))
+    return at[kept], low, middle, high
+
+
+def profile(
+    results: Sequence[Result], target: float, falls: bool, limit: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(times, share of the runs that are at the target from then on), from 0 to the end of the axis."""
+    sign = 1.0 if falls else -1.0
+    able = (one for one in results if not one.failed and len(one.at) > 0)
+    times = [time_to(one.at, [sign * value for value in one.values], sign * target) for one in able]
+    reached = np.sort([time for time in times if np.isfinite(time)])
+    shares = np.arange(len(reached) + 1) / max(len(results), 1)
+    return np.array([0.0, *reached, limit]), np.array([*shares, shares[-1]])

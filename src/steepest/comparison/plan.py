@@ -1,4 +1,4 @@
-"""`Plan`: what a comparison asks and under which conditions; compare.toml holds it."""
+"""`Plan`: what a comparison asks, and the folder that it has; compare.toml holds it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,30 @@ import os
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from steepest.comparison import conditions, strategies
-from steepest.comparison.findings import LEVEL
-from steepest.comparison.power import least_pairs
-from steepest.comparison.strategies import Strategy
+from steepest.comparison import Place, is_comparison
+from steepest.comparison.statistics import least_pairs
+from steepest.comparison.strategies import (
+    Strategy,
+    budget_for,
+    check,
+    check_epochs,
+    equal_of,
+    strategies_of,
+    with_inherited,
+)
+from steepest.files import LOCK
 from steepest.optim.errors import UserError, did_you_mean
 from steepest.recipe import Recipe, found_from, seen_from, toml_of
 from steepest.train import settled
+from steepest.train.budget import parse
 from steepest.train.given import MARK, Given, separate
+
+LEVEL = 0.05
+"""Chance of one false claim or more among all of one kind that a verdict makes: differences, or times."""
 
 FORMAT = 1
 """Version of compare.toml; another one is refused."""
@@ -61,9 +74,9 @@ class Plan:
         own |= {} if lr is None else {"lr": lr}
         recipe, given = resolved(own)
         if recipe.rule == "auto":
-            return own | {"budget": str(conditions.parse(self.budget))}
+            return own | {"budget": str(parse(self.budget))}
         rule = settled.rule_of(recipe.provisional(), given)
-        return own | {"budget": conditions.budget_for(self.equal, self.budget, rule)}
+        return own | {"budget": budget_for(self.equal, self.budget, rule)}
 
     def measures_rate(self, strategy: Strategy) -> bool:
         """Whether the strategy's rate is left to be measured before its runs."""
@@ -127,14 +140,14 @@ def planned(
     seeds      None: as few as can separate that many strategies
 
     Raises UserError for what cannot be compared."""
-    found = strategies.strategies_of(asked)
+    found = strategies_of(asked)
     if recipe is not None:
-        found, inherited = strategies.with_inherited(found, recipe, brought)
+        found, inherited = with_inherited(found, recipe, brought)
         settings = {**inherited, **settings}
     budget = str(settings.get("budget", Recipe.model_fields["budget"].default))
-    equal = conditions.equal_of(equal, budget)
-    strategies.check(found, settings)
-    conditions.check_epochs(equal, budget, found, settings)
+    equal = equal_of(equal, budget)
+    check(found, settings)
+    check_epochs(equal, budget, found, settings)
     pairs = len(found) * (len(found) - 1) // 2
     plan = Plan(settings, found, _count(seeds, pairs), equal, _reference(reference, found))
     for one in found:
@@ -188,3 +201,51 @@ def _reference(asked: str | None, found: tuple[Strategy, ...]) -> str:
         near = did_you_mean(asked, names)
         raise UserError(f"The reference must be one of the strategies, got {asked!r}.{near}")
     return asked or names[0]
+
+
+def free(path: Path, asked: Plan) -> Place:
+    """The folder `path`, or path-2, path-3, …: the first that holds this very question, or nothing yet.
+
+    What cannot be written down may have changed: with objects a comparison goes on where out= names it."""
+    known = {"data"} if asked.shared.get("data_fingerprint") else set()
+    unknown = set(asked.objects()) - known
+    name = path.name
+    for number in count(2):
+        place = Place(path)
+        if not path.exists() or {file.name for file in path.iterdir()} <= {LOCK}:
+            return place
+        if is_comparison(path) and not unknown and _is_same(read(place.plan), asked):
+            return place
+        path = path.with_name(f"{name}-{number}")
+    raise AssertionError  # count has no end
+
+
+def check_same(place: Place, asked: Plan) -> None:
+    """Raises UserError unless the folder holds this question, with no more seeds than are asked for."""
+    held = read(place.plan)
+    before, now = _flat(held.asked()), _flat(asked.asked())
+    differ = [key for key in dict.fromkeys([*before, *now]) if before.get(key) != now.get(key)]
+    if differ:
+        told = "; ".join(f"{key} {before.get(key)!r}, now {now.get(key)!r}" for key in differ[:5])
+        raise UserError(
+            f"{str(place.path)!r} holds another comparison: {told}. Give this one another folder with out= "
+            "(--out)."
+        )
+    if asked.seeds < held.seeds:
+        raise UserError(
+            f"{str(place.path)!r} holds this comparison with {held.seeds} seeds, and {asked.seeds} are "
+            f"fewer. Ask for {held.seeds} or more, or give another folder with out= (--out)."
+        )
+
+
+def _is_same(held: Plan, asked: Plan) -> bool:
+    return held.asked() == asked.asked() and held.seeds <= asked.seeds
+
+
+def _flat(asked: Mapping[str, Any], under: str = "") -> dict[str, Any]:
+    """{"shared.data": …} of nested tables."""
+    found: dict[str, Any] = {}
+    for key, value in asked.items():
+        table = isinstance(value, dict) and under.count(".") < 2
+        found |= _flat(value, f"{under}{key}.") if table else {f"{under}{key}": value}
+    return found

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steepest.comparison import words
-from steepest.comparison.results import Result
+from steepest.comparison.runs import Result
 from steepest.comparison.verdict import Standing, Verdict
 from steepest.evidence import Evidence
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from steepest.comparison.findings import LEVEL, MOST, POWER, Finding
-from steepest.comparison.power import least_pairs
-from steepest.comparison.verdict import Standing, Verdict
+from steepest.comparison.plan import LEVEL
+from steepest.comparison.statistics import least_pairs
+from steepest.comparison.verdict import MOST, POWER, Finding, Standing, Verdict
 
 
 def headline(verdict: Verdict) -> str:

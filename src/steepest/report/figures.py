@@ -140,7 +140,7 @@ class Curve:
 
     def draw(self, axes: Axes) -> None:
         """Draw the line, and the band."""
-        look = {"color": colour(self.colour), "linewidth": self.width, "linestyle": STROKES[self.stroke]}
+        look = {"color": code(self.colour), "linewidth": self.width, "linestyle": STROKES[self.stroke]}
         dotted = "o" if len(np.unique(self.x)) <= self.dots else ""
         if len(self.low):
             axes.fill_between(self.x, self.low, self.high, color=look["color"], alpha=0.15, linewidth=0)
@@ -177,15 +177,14 @@ KINDS = {
 """Kinds of pictures in evidence."""
 
 
-def colour(name: str) -> str:
+def code(name: str) -> str:
     """The code that stands for a colour of the page while matplotlib draws."""
     return _CODES[name]
 
 
-def look(place: int) -> dict[str, str]:
+def look(place: int) -> tuple[str, str]:
     """Colour and stroke of the curve at this place among others."""
-    strokes = list(STROKES)
-    return {"colour": TONES[place % len(TONES)], "stroke": strokes[place // len(TONES) % len(strokes)]}
+    return TONES[place % len(TONES)], list(STROKES)[place // len(TONES) % len(STROKES)]
 
 
 def drawing(draw: Callable[[Axes], None], said: str) -> Drawing:
@@ -267,12 +266,12 @@ def _over_steps(
         for place, event in enumerate(event for event in EVENTS if event in occasions):
             dashes = (3 * place, (3, 3))  # two events of one step show in each other's gaps
             for step in occasions[event]:
-                axes.axvline(step, color=colour(event), linewidth=1, linestyle=dashes)
+                axes.axvline(step, color=code(event), linewidth=1, linestyle=dashes)
         for curve in curves:
             curve.draw(axes)
         if ring:
-            edge = {"markeredgecolor": colour("val"), "markeredgewidth": 1.8}
-            axes.plot(*ring, "o", markersize=6.5, markerfacecolor=colour("paper"), **edge)
+            edge = {"markeredgecolor": code("val"), "markeredgewidth": 1.8}
+            axes.plot(*ring, "o", markersize=6.5, markerfacecolor=code("paper"), **edge)
         scale(axes, y=values)
         axes.margins(x=0.02)
         axes.set_xlabel("step", loc="right")
@@ -293,17 +292,17 @@ def of_guesses(truth: np.ndarray, guess: np.ndarray, which: str) -> tuple[Figure
     some = slice(None, None, -(-len(truth) // 1500))
 
     def scatter(axes: Axes) -> None:
-        axes.plot([low, high], [low, high], color=colour(GREY), linewidth=1, linestyle=(0, (3, 2)))
+        axes.plot([low, high], [low, high], color=code(GREY), linewidth=1, linestyle=(0, (3, 2)))
         dots = {"markersize": 3, "markeredgewidth": 0, "alpha": 0.55}
-        axes.plot(truth[some], guess[some], "o", color=colour("val"), **dots)
+        axes.plot(truth[some], guess[some], "o", color=code("val"), **dots)
         axes.set(xlabel="truth", ylabel="guess")
         scale(axes)
 
     def bars(axes: Axes) -> None:
         span = ends if ends[1] - ends[0] > least else (ends[0] - least, ends[1] + least)
         count = min(40, max(5, int(len(error) ** 0.5)))
-        axes.hist(error, count, range=span, color=colour("train"), rwidth=0.9)
-        axes.axvline(0, color=colour("ink"), linewidth=1)
+        axes.hist(error, count, range=span, color=code("train"), rwidth=0.9)
+        axes.axvline(0, color=code("ink"), linewidth=1)
         axes.grid(axis="x", visible=False)
         axes.set(xlabel="guess less truth", ylabel="examples")
         scale(axes)
@@ -337,7 +336,7 @@ def of_choice(picture: Any, heading: str) -> Figure | None:
         for curve in sorted(curves, key=lambda curve: kind.crowd and curve.name == chosen):  # over all others
             curve.draw(axes)
         for _, at in marks:
-            axes.axvline(at, color=colour(GREY), linewidth=1, linestyle=(0, (3, 3)))
+            axes.axvline(at, color=code(GREY), linewidth=1, linestyle=(0, (3, 3)))
         x, y = (np.concatenate([getattr(curve, axis) for curve in curves]) for axis in "xy")
         scale(axes, x if kind.log_x else NONE, y if kind.log_y else NONE)
         axes.set_xlabel(_plain(kind.x), loc="right")
@@ -352,8 +351,8 @@ def of_choice(picture: Any, heading: str) -> Figure | None:
 
 def _styled(curve: Curve, place: int, chosen: bool, crowd: bool) -> Curve:
     """The curve in colours by turns; in a crowd grey, but for the chosen one."""
-    own = {"colour": TONES[0] if chosen else GREY} if crowd else look(place)
-    return replace(curve, **own, width=2.4 if chosen else 1.3, dots=12)
+    colour, stroke = (TONES[0] if chosen else GREY, "solid") if crowd else look(place)
+    return replace(curve, colour=colour, stroke=stroke, width=2.4 if chosen else 1.3, dots=12)
 
 
 def _plain(text: str) -> str:

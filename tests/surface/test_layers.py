@@ -61,8 +61,8 @@ FOREIGN = {
     "torch": {"torch"},
     "keras": {"keras"},
     "optax": {"jax", "optax"},
-    "comparison": {"numpy", "polars", "rich", "scipy"},
-    "report": {"numpy", "matplotlib"},
+    "comparison": {"numpy", "polars", "rich", "matplotlib"},
+    "report": {"numpy", "matplotlib", "jinja2"},
     "commands": TRAINING | {"rich"},
     "cli": {"typer", "rich", "click"},
 }

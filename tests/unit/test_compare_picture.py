@@ -1,12 +1,15 @@
 """What the pictures of a comparison show of its runs."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from steepest.comparison.picture import TONES, band, curves, legend, profile, steps, tone
-from steepest.comparison.results import Result
+from steepest.comparison.page import band, figures, profile
+from steepest.comparison.runs import Result
+from steepest.comparison.verdict import judged
+from steepest.report.figures import TONES, look
 
 pytestmark = pytest.mark.charts
 
@@ -40,8 +43,11 @@ def test_the_band_ends_where_fewer_than_half_of_the_runs_have_not_failed():
 @pytest.mark.parametrize("runs", [[], [run([], [])], [run([1, 2], [math.nan, math.nan], failed=True)]])
 def test_runs_without_a_number_have_no_band_and_are_drawn_all_the_same(runs):
     assert all(len(part) == 0 for part in band(runs))
-    assert "<svg" in curves({"a": runs, "b": [run([0, 1], [2, 1])]}, "step", 1.0, "said")
-    assert "<svg" in profile({"a": runs}, "step", 1.0, True, 2.0, "said again")
+    held = [*runs, replace(run([0, 1], [2, 1]), strategy="b")]
+    verdict = judged(["a", "b"], "b", held, metric="val/loss", falls=True, asked=len(held))
+    drawn = figures(verdict, held, "step")
+    assert [len(figure.legend) for figure in drawn] == [2, 2]
+    assert all("<path" in figure.drawing.inside for figure in drawn)
 
 
 def test_the_profile_rises_at_each_run_that_comes_to_the_target_and_misses_stay_away():
@@ -51,16 +57,15 @@ def test_the_profile_rises_at_each_run_that_comes_to_the_target_and_misses_stay_
         run([0, 10, 20], [1, 1, 1]),
         run([], [], True),
     ]
-    at, share = steps(runs, 0.5, True, 20)
+    at, share = profile(runs, 0.5, True, 20)
     assert list(at) == [0, 5, 15, 20]
     assert list(share) == [0, 0.25, 0.5, 0.5]
 
 
 def test_a_metric_that_is_to_rise_has_its_profile_the_other_way_round():
-    at, _ = steps([run([0, 10], [0.0, 1.0])], 0.5, False, 20)
+    at, _ = profile([run([0, 10], [0.0, 1.0])], 0.5, False, 20)
     assert list(at) == [0, 5, 20]
 
 
 def test_strategies_are_told_apart_by_colour_and_then_by_line():
-    assert len({tone(place) for place in range(2 * len(TONES))}) == 2 * len(TONES)
-    assert "&lt;b&gt;" in legend(["<b>"])
+    assert len({look(place) for place in range(2 * len(TONES))}) == 2 * len(TONES)

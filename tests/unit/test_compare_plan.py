@@ -5,9 +5,9 @@ import pytest
 
 from steepest import rules, wrap
 from steepest.batch import Growing, Stochastic
-from steepest.comparison import conditions, taken
-from steepest.comparison.cost import gradients_a_step
-from steepest.comparison.plan import planned, read
+from steepest.comparison import Place
+from steepest.comparison.plan import check_same, free, planned, read
+from steepest.comparison.strategies import gradients_a_step, part_of
 from steepest.optim.errors import UserError
 from steepest.schedule import Cosine
 
@@ -191,15 +191,15 @@ def test_a_name_that_ends_in_a_number_keeps_it(tmp_path, name):
     for folder in (name, f"{name}-2"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "anything").touch()
-    assert taken.free(tmp_path / name, plan()).path.name == f"{name}-3"
+    assert free(tmp_path / name, plan()).path.name == f"{name}-3"
 
 
 def test_a_share_of_a_budget_has_a_least_length_and_is_never_longer_than_the_whole():
-    assert conditions.part_of("1000 steps", 0.2, 20) == "200 steps"
-    assert conditions.part_of("50 steps", 0.2, 20) == "20 steps"
-    assert conditions.part_of("9 steps", 0.2, 20) == "9 steps"
-    assert conditions.part_of("20 epochs", 0.2, 20) == "4 epochs"
-    assert conditions.part_of("60s", 0.2, 20) == "12 seconds"
+    assert part_of("1000 steps", 0.2, 20) == "200 steps"
+    assert part_of("50 steps", 0.2, 20) == "20 steps"
+    assert part_of("9 steps", 0.2, 20) == "9 steps"
+    assert part_of("20 epochs", 0.2, 20) == "4 epochs"
+    assert part_of("60s", 0.2, 20) == "12 seconds"
 
 
 def test_the_same_question_has_its_folder_and_another_one_the_next(tmp_path):
@@ -208,23 +208,21 @@ def test_the_same_question_has_its_folder_and_another_one_the_next(tmp_path):
         (tmp_path / name / "compare.toml").write_text(asked.relative_to(tmp_path / name).to_toml())
 
     first, path = plan(seeds=5), tmp_path / "compare-iris"
-    assert taken.free(path, first).path == path
+    assert free(path, first).path == path
     put("compare-iris", first)
-    assert taken.free(path, plan(seeds=9)).path == path
-    assert taken.free(path, plan(seeds=4)).path == tmp_path / "compare-iris-2"
+    assert free(path, plan(seeds=9)).path == path
+    assert free(path, plan(seeds=4)).path == tmp_path / "compare-iris-2"
     other = plan(dropout=0.5)
     put("compare-iris-2", other)
-    assert taken.free(path, other).path == tmp_path / "compare-iris-2"
-    assert taken.free(path, plan(dropout=0.7)).path == tmp_path / "compare-iris-3"
+    assert free(path, other).path == tmp_path / "compare-iris-2"
+    assert free(path, plan(dropout=0.7)).path == tmp_path / "compare-iris-3"
 
 
 def test_what_differs_from_the_question_in_a_folder_is_named(tmp_path):
-    from steepest.comparison.place import Place
-
     place = Place(tmp_path)
     place.plan.write_text(plan(seeds=5).relative_to(tmp_path).to_toml())
-    taken.check_same(place, plan(seeds=6))
+    check_same(place, plan(seeds=6))
     with pytest.raises(UserError, match=r"strategies.sgd.lr 0.1, now 0.2; shared.dropout None, now 0.5"):
-        taken.check_same(place, plan({"adamw": {}, "sgd": {"lr": 0.2}}, dropout=0.5))
+        check_same(place, plan({"adamw": {}, "sgd": {"lr": 0.2}}, dropout=0.5))
     with pytest.raises(UserError, match="with 5 seeds, and 4 are fewer"):
-        taken.check_same(place, plan(seeds=4))
+        check_same(place, plan(seeds=4))

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from steepest.comparison.rates import AROUND, FARTHEST, STEP, measured_rate
+from steepest.comparison.runs import AROUND, FARTHEST, STEP, measured_rate
 
 
 def measured(result, own=1e-3):

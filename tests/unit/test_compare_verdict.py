@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 
 from steepest.comparison import page, words
-from steepest.comparison.findings import LEVEL, Pairs, findings
-from steepest.comparison.looks import level_of
-from steepest.comparison.power import least_pairs, pairs_needed
-from steepest.comparison.results import Result
-from steepest.comparison.statistics import sign_flip
-from steepest.comparison.verdict import judged
+from steepest.comparison.plan import LEVEL
+from steepest.comparison.runs import Result
+from steepest.comparison.statistics import least_pairs, pairs_needed, sign_flip
+from steepest.comparison.verdict import Pairs, findings, judged, level_of
 
 draw = np.random.default_rng(0)
 
@@ -292,7 +290,7 @@ def test_the_page_promises_no_more_than_the_sentences():
     ]
     for verdict, words_of_it in zip((always, one, same, five), told, strict=True):
         (found,) = verdict.differences
-        assert page._difference(found)[-1] == f"not separable; {words_of_it}"
+        assert page._cells(found, str, " − ")[-1] == f"not separable; {words_of_it}"
         assert words_of_it in words.difference(verdict, found).replace(". One", ". one").replace(
             ". Were", ". were"
         )
@@ -339,7 +337,7 @@ def test_a_test_part_that_points_the_other_way_is_named(metric, falls, of_b):
 
 def test_the_test_alone_is_not_enough_the_interval_must_agree(monkeypatch):
     clear = [Pairs("a", "b", [-0.2 + 0.01 * k for k in range(8)])]
-    monkeypatch.setattr("steepest.comparison.findings.bca", lambda values: (-0.3, 0.01))
+    monkeypatch.setattr("steepest.comparison.verdict.bca", lambda values: (-0.3, 0.01))
     assert not findings(clear)[0].separable
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from steepest import report
 from steepest.evidence import Evidence
-from steepest.report import measured
-from steepest.report.measured import KINDS
+from steepest.report import figures
+from steepest.report.figures import KINDS
 
 pytestmark = pytest.mark.charts
 
@@ -156,8 +156,8 @@ def test_a_picture_of_another_shape_is_borne(run_folder: Path, picture: Any) -> 
 
 
 def test_a_range_test_is_seen_up_to_a_little_above_its_start() -> None:
-    curves = measured._curves(PICTURES["range"]["lines"])
-    low, high = measured._view(curves)
+    curves = figures._curves(PICTURES["range"]["lines"])
+    low, high = figures.view(curves)
     assert 0.5 < low < 0.9
     assert 2.3 < high < 4
 
@@ -165,7 +165,7 @@ def test_a_range_test_is_seen_up_to_a_little_above_its_start() -> None:
 def test_short_runs_at_every_rate_are_all_in_view() -> None:
     """Of few points the first are far above the median: none may go out at the top."""
     line = {"name": "adamw", "x": RATES[:5], "y": [0.712, 0.678, 0.618, 0.59, 0.593]}
-    low, high = measured._view(measured._curves([line]))
+    low, high = figures.view(figures._curves([line]))
     assert low < 0.59
     assert high > 0.712
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 from sklearn.metrics import confusion_matrix
 
 from steepest import report
 from steepest.optim.errors import UserError
-from steepest.report import curves, evaluations, verdict
-from steepest.report.confusion import CLASSES, confusion
-from steepest.report.history import History
-from steepest.report.markup import Markup, duration, element, measured, number, share, table
-from steepest.report.records import read
+from steepest.report import figures, page, rendering, summary
+from steepest.report.predictions import CLASSES, confusion
+from steepest.report.records import History, read
+from steepest.report.rendering import duration, measured, number, share
 
 pytestmark = pytest.mark.charts
 
@@ -156,7 +156,10 @@ def test_nothing_a_run_holds_becomes_markup(run_folder: Path) -> None:
     (run_folder / "result.json").write_text(
         json.dumps({"status": HOSTILE, "why": HOSTILE, "metrics": {HOSTILE: 1}})
     )
+    line = {"name": HOSTILE, "x": [1, 2], "y": [1, 2]}
+    words = {"x": HOSTILE[:-1], "y": HOSTILE[:-1], "said": HOSTILE, "marks": [{"name": HOSTILE, "x": 1}]}
     choice = {"choice": HOSTILE, "decided": HOSTILE, "why": HOSTILE, "candidates": [{HOSTILE: HOSTILE}]}
+    choice |= {"of": HOSTILE, "interval": [1, 2], "picture": {"kind": "range", "lines": [line], **words}}
     (run_folder / "evidence.jsonl").write_text(json.dumps(choice) + "\n")
     (run_folder / "recipe.toml").write_text(f"{json.dumps(HOSTILE)} = {json.dumps(HOSTILE)}\n")
     (run_folder / "metrics.csv").write_text("step,train/<script>$x,event\n1,2,<script>\n2,3,\n")
@@ -246,7 +249,7 @@ def test_of_many_classes_the_most_confused_are_shown(run_folder: Path) -> None:
 def test_the_interval_holds_the_shares_that_are_not_too_far(right: int, of: int) -> None:
     """Wilson's interval ends where (p - q)² = z²q(1-q)/n, or at the edge of what a share can be."""
     z, p = 1.959964, right / of
-    for end in verdict.interval(right, of):
+    for end in summary.interval(right, of):
         off = (p - end) ** 2 - z * z * end * (1 - end) / of
         assert off == pytest.approx(0, abs=64 * np.finfo(float).eps)
 
@@ -267,9 +270,11 @@ def test_a_curve_that_was_never_finite_is_said(run_folder: Path, value: str) -> 
     assert "not drawn, as not finite: 1" in told
 
 
-def test_events_are_marked_where_they_happened() -> None:
+def test_events_are_marked_and_counted() -> None:
     history = History({"step": np.array([1.0, 2.0, 3.0])}, ("guard decay", "", "decay"))
-    assert curves.marks(history) == {"decay": [1.0, 3.0], "guard": [1.0]}
+    assert history.occasions() == {"decay": [1.0, 3.0], "guard": [1.0]}
+    told = [(key.colour, key.said.rpartition(", ")[2]) for key in figures.events(history)]
+    assert told == [("decay", "2×"), ("guard", "1×")]
 
 
 def test_memory_that_ran_out_is_marked_and_told(run_folder: Path) -> None:
@@ -283,8 +288,8 @@ def test_memory_that_ran_out_is_marked_and_told(run_folder: Path) -> None:
 def test_of_many_evaluations_those_with_events_are_listed() -> None:
     events = ["improved"] * 1000
     events[333] = "rewind"
-    picked = evaluations.pick(History({"step": np.arange(1000.0)}, events))
-    assert len(picked) <= evaluations.ROWS
+    picked = page.picked(History({"step": np.arange(1000.0)}, events))
+    assert len(picked) <= page.ROWS
     assert {0, 333, 999} <= set(picked)
 
 
@@ -297,10 +302,18 @@ def test_no_run_is_a_sentence(tmp_path: Path, run_folder: Path) -> None:
         report.write(run_folder)
 
 
-def test_elements_escape_all_but_markup() -> None:
-    assert element("p", "<b>", Markup("<i>"), title='"', class_=None) == '<p title="&quot;">&lt;b&gt;<i></p>'
-    assert element("img", src="x") == '<img src="x">'
-    assert "<thead>" not in table(("", ""), [("a", 1)])
+def test_a_part_that_a_template_asks_for_and_does_not_get_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="'name' is undefined"):
+        rendering.render("run", {})
+
+
+def test_templates_trust_nothing_but_what_matplotlib_has_drawn() -> None:
+    """One filter in all templates takes text for markup; what it is given comes from no one else."""
+    templates = Path(rendering.__file__).with_name("templates")
+    texts = [path.read_text("utf-8") for path in templates.glob("*.jinja")]
+    assert len(texts) >= 5
+    assert sum(len(re.findall(r"\|\s*safe|autoescape|Markup", text)) for text in texts) == 1
+    assert sum(text.count("one.drawing.inside | safe") for text in texts) == 1
 
 
 def test_numbers_are_written_for_people() -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import steepest as st
-from steepest import UserError
+from steepest import UserError, report
 from steepest import evidence as records
 from steepest.cli import app
 from steepest.commands.lifecycle import telling
@@ -22,7 +22,6 @@ from steepest.commands.tune import go_on_tuning
 from steepest.evidence import shown
 from steepest.files import Folder
 from steepest.recipe import Recipe
-from steepest.report import tuning
 from steepest.rules import SGD
 from steepest.schedule import Cosine
 from steepest.train.progress import progress
@@ -189,7 +188,7 @@ def test_the_report_shows_the_choices(tuned: tuple[Path, Any]) -> None:
 def test_the_report_of_a_search_that_has_not_ended_says_what_it_has_found(tmp_path: Path) -> None:
     (tmp_path / "tune.json").write_text("{}")
     (tmp_path / "evidence.jsonl").write_text(st.Evidence("batch_size", 32, "noise").to_json() + "\n")
-    page = tuning.write(tmp_path).read_text()
+    page = report.write(tmp_path).read_text()
     assert "The search has not ended. Found so far: batch_size 32." in page
     assert "goes on with the search" in page
 

@@ -8,7 +8,6 @@ import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,6 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from steepest.files import writing
-from steepest.optim.errors import UserError
 from steepest.report.records import History, Records
 from steepest.report.rendering import number
 
@@ -58,9 +55,6 @@ MEANINGS = {
 """What a curve shows, for people who see one for the first time."""
 
 TITLES = {"lr": "learning rate", "grad_norm": "gradient norm"}
-
-SUFFIXES = (".png", ".svg", ".pdf")
-"""Files that a range test is drawn into."""
 
 MANY = 1000.0
 """Largest over smallest value from which a logarithmic axis is marked at powers of ten alone."""
@@ -408,24 +402,3 @@ def _marks(marks: Any) -> list[tuple[str, float]]:
 def _mappings(found: Any) -> list[Mapping[str, Any]]:
     """Those of a list that are mappings; of anything else none."""
     return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list | tuple) else []
-
-
-def save_range_test(
-    path: Path, rates: Sequence[float], losses: Sequence[float], marks: Mapping[str, float], title: str
-) -> Path:
-    """Draw the losses over the rates into a file of its own, with named rates as vertical lines."""
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"A picture is written as {', '.join(SUFFIXES)}; got {str(path)!r}.")
-    x, y = np.array(rates, float), np.array(losses, float)
-    kept = np.isfinite(y)
-    sheet = sheets.Figure(figsize=(6, 3.5), layout="constrained")
-    axes = sheet.add_subplot()
-    axes.semilogx(x, np.where(kept, y, np.nan))
-    for place, (name, rate) in enumerate(marks.items()):
-        axes.axvline(rate, color=f"C{place + 1}", linestyle="dashed", label=f"{name} {rate:.2g}")
-    axes.set(xlabel="learning rate", ylabel="training loss", title=title)
-    axes.set_ylim(*view([Curve(x[kept], y[kept])]))
-    axes.legend()
-    with writing(path):
-        sheet.savefig(path)
-    return path

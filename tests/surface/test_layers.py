@@ -61,7 +61,7 @@ FOREIGN = {
     "torch": {"torch"},
     "keras": {"keras"},
     "optax": {"jax", "optax"},
-    "comparison": {"numpy", "polars", "rich", "matplotlib"},
+    "comparison": {"numpy", "polars", "rich", "scipy", "matplotlib"},
     "report": {"numpy", "matplotlib", "jinja2"},
     "commands": TRAINING | {"rich"},
     "cli": {"typer", "rich", "click"},

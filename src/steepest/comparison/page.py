@@ -14,7 +14,7 @@ from steepest.comparison import words
 from steepest.comparison.plan import Plan
 from steepest.comparison.runs import Result
 from steepest.comparison.statistics import time_to
-from steepest.comparison.verdict import Finding, Standing, Verdict
+from steepest.comparison.verdict import Finding, Verdict
 from steepest.evidence import Evidence
 from steepest.recipe import PATHS
 from steepest.report import choices, rendering
@@ -44,11 +44,10 @@ def render(
         "headline": words.headline(verdict),
         "sentences": words.sentences(verdict),
         "verdict": verdict,
-        "standings": [_standing(one) for one in verdict.standings],
+        "columns": words.columns(verdict),
+        "standings": [words.row(one) for one in verdict.standings],
         "kinds": tested,
-        "tested": [
-            [one.strategy, *(number(one.metrics.get(kind)) for kind in tested)] for one in verdict.standings
-        ],
+        "tested": [[one.strategy, *map(number, map(one.metrics.get, tested))] for one in verdict.standings],
         "differences": [_cells(one, lambda mean: f"{mean:+.3g}", " − ") for one in verdict.differences],
         "times": [_cells(one, lambda mean: f"{math.exp(mean):.3g}", " / ") for one in verdict.times],
         "figures": figures(verdict, results, axis),
@@ -58,19 +57,6 @@ def render(
         "question": _question(plan),
     }
     return rendering.render("comparison", parts)
-
-
-def _standing(one: Standing) -> list[str]:
-    return [
-        one.strategy,
-        number(one.lr),
-        number(one.mean),
-        number(one.spread),
-        f"{one.reached} of {one.runs}",
-        str(one.failed),
-        number(one.spent.get("steps")),
-        duration(one.spent.get("seconds")),
-    ]
 
 
 def _run(one: Result) -> list[str]:

@@ -143,8 +143,8 @@ LEAST = 20
 """Updates of a trial, at least."""
 CHOICE = "lr of {}"
 """The name of the choice, for a strategy of that name."""
-WORDS = {"y": "result", "said": "what short runs came to at each rate"}
-"""What stands on its picture."""
+SAID = "what short runs came to at each rate"
+"""What stands over its picture."""
 
 Trial = Callable[[float], tuple[float, float]]
 """Rate → (what the short run came to, less being better, infinite where it failed; gradient evaluations)."""
@@ -162,30 +162,22 @@ def measured_rate(name: str, own: float, trial: Trial, known: Mapping[str, Any])
     works = math.isfinite(found[best][0])
     rate = own * STEP**best if works else own
     tried = [
-        {"lr": own * STEP**k, "result": _told(found[k][0]), "gradients": found[k][1]} for k in sorted(found)
+        {"lr": own * STEP**place, "result": result if math.isfinite(result) else None, "gradients": spent}
+        for place, (result, spent) in sorted(found.items())
     ]
+    runs = f"{len(found)} short runs ({', '.join(f'{key} {value}' for key, value in known.items())})"
+    why = f"the best of {runs} at rates a factor of {STEP:.3g} apart, around {own:g}, the rule's own"
+    line = {"name": name, "x": [one["lr"] for one in tried], "y": [one["result"] for one in tried]}
+    marks = [{"name": "taken", "x": rate}]
     return Evidence(
         choice=CHOICE.format(name),
         decided=rate,
-        why=_why(own, len(found), known, works),
+        why=why if works else f"none of {runs} came to a number at any rate; the rule's own stands in",
         candidates=tried,
         seconds=time.perf_counter() - began,
-        gradients=round(sum(gradients for _, gradients in found.values())),
-        picture=_picture(name, tried, rate),
+        gradients=round(sum(spent for _, spent in found.values())),
+        picture={"kind": "range", "lines": [line], "marks": marks, "y": "result", "said": SAID},
     )
-
-
-def _why(own: float, trials: int, known: Mapping[str, Any], works: bool) -> str:
-    runs = f"{trials} short runs ({', '.join(f'{key} {value}' for key, value in known.items())})"
-    if not works:
-        return f"none of {runs} came to a number at any rate; the rule's own stands in"
-    return f"the best of {runs} at rates a factor of {STEP:.3g} apart, around {own:g}, the rule's own"
-
-
-def _picture(name: str, tried: Sequence[Mapping[str, Any]], rate: float) -> dict[str, Any]:
-    results = [math.nan if one["result"] is None else one["result"] for one in tried]
-    line = {"name": name, "x": [one["lr"] for one in tried], "y": results}
-    return {"kind": "range", "lines": [line], "marks": [{"name": "taken", "x": rate}], **WORDS}
 
 
 def _beyond(found: Mapping[int, tuple[float, float]]) -> int | None:
@@ -200,10 +192,6 @@ def _beyond(found: Mapping[int, tuple[float, float]]) -> int | None:
 def _best(found: Mapping[int, tuple[float, float]]) -> int:
     """The place of the lowest result; of equal ones the nearest to the rule's own rate."""
     return min(found, key=lambda place: (found[place][0], abs(place)))
-
-
-def _told(result: float) -> float | None:
-    return result if math.isfinite(result) else None
 
 
 APART = 1_000_000
@@ -243,11 +231,15 @@ def complete(plan: Plan, place: Place, train: Train, told: Told) -> None:
         if is_done(folder):
             continue
         told.begins(strategy.name, seed, done)
-        train(folder, plan.settings_of(strategy, seed, measured[strategy.name]))
-        if not is_done(folder):
-            raise Stopped
+        _train(train, folder, plan.settings_of(strategy, seed, measured[strategy.name]))
         told.ended(result_of(plan, strategy.name, seed, folder))
         write_results(place.results, so_far(plan, place))
+
+
+def _train(train: Train, folder: Path, settings: Mapping[str, Any]) -> None:
+    train(folder, settings)
+    if not is_done(folder):
+        raise Stopped
 
 
 def so_far(plan: Plan, place: Place) -> list[Result]:
@@ -284,9 +276,7 @@ def _measured(plan: Plan, place: Place, strategy: Strategy, train: Train, told: 
         folder = place.trial(strategy.name, lr)
         if not is_done(folder):
             told.trial(strategy.name, lr)
-            train(folder, settings | {"lr": lr, "budget": short})
-        if not is_done(folder):
-            raise Stopped
+            _train(train, folder, settings | {"lr": lr, "budget": short})
         return _come_to(folder), Run(folder).steps * gradients_a_step(rule)
 
     return measured_rate(strategy.name, rule.lr, trial, {"budget": short, "seed": seed})

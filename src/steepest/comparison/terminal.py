@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from types import TracebackType
 
 from rich.console import Console
@@ -12,8 +11,9 @@ from rich.text import Text
 
 from steepest.comparison import words
 from steepest.comparison.runs import Result
-from steepest.comparison.verdict import Standing, Verdict
+from steepest.comparison.verdict import Verdict
 from steepest.evidence import Evidence
+from steepest.report.rendering import number
 
 
 class Bar:
@@ -24,12 +24,7 @@ class Bar:
     def __init__(self, metric: str, total: int, done: int, console: Console) -> None:
         self._metric, self._total, self._console = metric, total, console
         self._done = done
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(30),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
+        columns = TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn()
         self._progress = Progress(*columns, console=console, disable=not _looked_at(console))
         self._task = self._progress.add_task("", total=total, completed=done)
 
@@ -75,45 +70,17 @@ def show(verdict: Verdict, console: Console) -> None:
 
 
 def standings(verdict: Verdict) -> Table:
-    """One row a strategy: what it came to, and at what price."""
-    tested = words.tested(verdict)
-    shows_test = any(tested in one.metrics for one in verdict.standings)
+    """One row a strategy, the leader's in bold; the test part beside what is judged."""
+    tested, lead = words.tested(verdict), words.leader(verdict)
+    seen = [tested] if any(tested in one.metrics for one in verdict.standings) else []
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("strategy")
-    head = [
-        "rate",
-        verdict.metric,
-        "± sd",
-        *([tested] if shows_test else []),
-        "at target",
-        "failed",
-        "steps",
-        "time",
-    ]
-    for name in head:
-        table.add_column(name, justify="right")
-    lead = words.leader(verdict)
+    for place, name in enumerate([*words.columns(verdict), *seen]):
+        table.add_column(name, justify="right" if place else "left")
     for one in verdict.standings:
-        style = "bold" if lead is not None and one.strategy == lead.strategy else ""
-        table.add_row(Text(one.strategy), *_cells(one, [tested] if shows_test else []), style=style)
+        cells = [*words.row(one), *(number(one.metrics.get(name)) for name in seen)]
+        bold = lead is not None and one.strategy == lead.strategy
+        table.add_row(*map(Text, cells), style="bold" if bold else "")
     return table
-
-
-def _cells(one: Standing, tested: list[str]) -> list[str]:
-    return [
-        "" if one.lr is None else f"{one.lr:.3g}",
-        _number(one.mean),
-        _number(one.spread),
-        *(_number(one.metrics.get(name, math.nan)) for name in tested),
-        f"{one.reached}/{one.runs}",
-        str(one.failed or ""),
-        f"{one.spent.get('steps', 0):.0f}",
-        f"{one.spent.get('seconds', 0):.1f}s",
-    ]
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else "–"
 
 
 def _looked_at(console: Console) -> bool:

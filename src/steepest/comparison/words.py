@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from steepest.comparison.plan import LEVEL
 from steepest.comparison.statistics import least_pairs
 from steepest.comparison.verdict import MOST, POWER, Finding, Standing, Verdict
+from steepest.report.rendering import duration, number
 
 
 def headline(verdict: Verdict) -> str:
@@ -110,6 +111,23 @@ def _otherwise(verdict: Verdict) -> list[str]:
     return [
         f"{name} points the other way: {other:.4g} for {best}, {ours:.4g} for {lead.strategy}. Weights are "
         f"chosen by the validation part, on which they look better than on new examples."
+    ]
+
+
+def columns(verdict: Verdict) -> list[str]:
+    """Headings of the table of strategies."""
+    return ["strategy", "rate", verdict.metric, "± sd", "reached the target", "failed", "steps", "time"]
+
+
+def row(one: Standing) -> list[str]:
+    """A strategy in that table: what it came to, and at what price."""
+    return [
+        one.strategy,
+        *map(number, (one.lr, one.mean, one.spread)),
+        f"{one.reached} of {one.runs}",
+        str(one.failed),
+        number(one.spent.get("steps")),
+        duration(one.spent.get("seconds")),
     ]
 
 

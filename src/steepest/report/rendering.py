@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 SHARES = ("accuracy", "precision", "recall", "f1")
 """Metrics that are shares of a whole, shown in per cent."""
@@ -24,6 +25,8 @@ def render(template: str, parts: Mapping[str, Any]) -> bytes:
 
 @cache
 def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # when the first page is written
+
     found = Environment(
         loader=PackageLoader("steepest.report"),
         autoescape=True,

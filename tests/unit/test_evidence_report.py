@@ -131,9 +131,8 @@ def test_a_picture_has_words_of_its_own(run_folder: Path) -> None:
     assert "what it costs" in told
 
 
-@pytest.mark.parametrize(
-    "picture",
-    [
+def test_a_picture_of_another_shape_is_borne(run_folder: Path) -> None:
+    shapes: list[Any] = [
         3,
         {},
         {"kind": "pie"},
@@ -149,10 +148,10 @@ def test_a_picture_has_words_of_its_own(run_folder: Path) -> None:
             "kind": "noise",
             "lines": [{"name": "a", "x": [1, 2], "y": [1, 2], "low": [0, 0], "high": [math.inf] * 2}],
         },
-    ],
-)
-def test_a_picture_of_another_shape_is_borne(run_folder: Path, picture: Any) -> None:
-    assert "lr → 3.1e-3" in words_of(page_of(run_folder, chosen("range", picture=picture)))
+    ]
+    found = [chosen("range", choice=f"choice {n}", picture=picture) for n, picture in enumerate(shapes)]
+    told = words_of(page_of(run_folder, *found))
+    assert all(f"choice {n} → 3.1e-3" in told for n in range(len(shapes)))
 
 
 def test_a_range_test_is_seen_up_to_a_little_above_its_start() -> None:
@@ -215,7 +214,7 @@ def test_what_was_left_open_is_named(run_folder: Path) -> None:
     assert "Left to measurement: rule, lr." in report.explain(run_folder)
 
 
-@pytest.mark.parametrize("line", [{"choice": None}, {"candidates": [1, {"a": [2]}], "seconds": "4"}])
-def test_an_explanation_bears_lines_of_the_wrong_kind(run_folder: Path, line: dict) -> None:
-    (run_folder / "evidence.jsonl").write_text(json.dumps(line) + "\n")
+def test_an_explanation_bears_lines_of_the_wrong_kind(run_folder: Path) -> None:
+    lines = ({"choice": None}, {"candidates": [1, {"a": [2]}], "seconds": "4"})
+    (run_folder / "evidence.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert report.explain(run_folder).startswith("digits: finished")

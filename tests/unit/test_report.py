@@ -67,20 +67,24 @@ def test_the_same_folder_gives_the_same_bytes(run_folder: Path) -> None:
     assert report.write(run_folder).read_bytes() == report.write(str(run_folder)).read_bytes()
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_named_and_the_rest_is_shown(run_folder: Path, name: str) -> None:
-    (run_folder / name).unlink()
-    assert f"{name} is missing" in words_of(page_of(run_folder))
-    assert len(read(run_folder).problems) == 1
+def test_a_missing_file_is_named_and_the_rest_is_shown(run_folder: Path) -> None:
+    for name in FILES:
+        content = (run_folder / name).read_bytes()
+        (run_folder / name).unlink()
+        assert f"{name} is missing" in words_of(page_of(run_folder))
+        assert len(read(run_folder).problems) == 1
+        (run_folder / name).write_bytes(content)
 
 
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("kept", [0.0, 0.3, 0.6, 0.99])
-def test_a_torn_file_is_named(run_folder: Path, name: str, kept: float) -> None:
-    content = (run_folder / name).read_bytes()
-    (run_folder / name).write_bytes(content[: int(kept * len(content))])
-    nothing_chosen_yet = name == "evidence.jsonl" and kept == 0
-    assert nothing_chosen_yet or name in problems_of(run_folder)
+def test_a_file_that_is_torn_or_of_noise_is_named(run_folder: Path) -> None:
+    for name in FILES:
+        content = (run_folder / name).read_bytes()
+        torn = [content[: int(kept * len(content))] for kept in (0.0, 0.3, 0.6, 0.99)]
+        for damaged in (*torn, np.random.default_rng(1).bytes(3000)):
+            (run_folder / name).write_bytes(damaged)
+            nothing_chosen_yet = name == "evidence.jsonl" and not damaged
+            assert nothing_chosen_yet or name in problems_of(run_folder), f"{name} of {len(damaged)} bytes"
+        (run_folder / name).write_bytes(content)
 
 
 def test_where_every_file_is_torn_there_is_still_a_page(run_folder: Path) -> None:
@@ -90,12 +94,6 @@ def test_where_every_file_is_torn_there_is_still_a_page(run_folder: Path) -> Non
     told = words_of(page_of(run_folder))
     assert "Metrics" in told
     assert "Environment" in told
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_file_of_noise_is_named(run_folder: Path, name: str) -> None:
-    (run_folder / name).write_bytes(np.random.default_rng(1).bytes(3000))
-    assert name in problems_of(run_folder)
 
 
 def test_one_array_is_no_collection_of_examples(run_folder: Path) -> None:
@@ -116,19 +114,16 @@ def test_a_number_cut_in_half_is_not_believed(run_folder: Path) -> None:
     assert "the last line was cut short" in problems_of(run_folder)
 
 
-@pytest.mark.parametrize(
-    "result",
-    [
+def test_values_of_the_wrong_kind_are_borne(run_folder: Path) -> None:
+    lines = [{"choice": None, "candidates": 3}, {"candidates": [1, {"a": None}, {"b": [2]}], "seconds": "4"}]
+    (run_folder / "evidence.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + "[]\n")
+    for result in (
         {"status": ["finished"], "metrics": "good", "step": None, "best_step": "40", "seconds": {}},
         {"status": "finished", "metrics": {"test/accuracy": None, "test/loss": float("nan"), "x": [1]}},
         {"status": "failed", "why": 3, "best_step": 17},
-    ],
-)
-def test_values_of_the_wrong_kind_are_borne(run_folder: Path, result: dict) -> None:
-    (run_folder / "result.json").write_text(json.dumps(result))
-    lines = [{"choice": None, "candidates": 3}, {"candidates": [1, {"a": None}, {"b": [2]}], "seconds": "4"}]
-    (run_folder / "evidence.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + "[]\n")
-    assert "line 3 was left out" in words_of(page_of(run_folder))
+    ):
+        (run_folder / "result.json").write_text(json.dumps(result))
+        assert "line 3 was left out" in words_of(page_of(run_folder))
 
 
 def test_an_unfinished_run_says_how_to_go_on(run_folder: Path) -> None:
@@ -190,27 +185,21 @@ def test_each_of_several_targets_has_its_figures(run_folder: Path) -> None:
     assert "guess less truth of target 2" in told
 
 
-@pytest.mark.parametrize(
-    "arrays",
-    [
-        {"truth": np.arange(3), "guess": np.arange(4)},
+def test_examples_that_do_not_fit_are_named(run_folder: Path) -> None:
+    three, picture = np.arange(3), np.zeros((1, 2, 2), np.uint8)
+    fits = {"truth": three, "guess": three}
+    for arrays in (
+        {"truth": three, "guess": np.arange(4)},
         {"truth": np.array(["a"]), "guess": np.array([1.0])},
         {"truth": np.zeros((3, 2), int), "guess": np.zeros((3, 2), int)},
-        {"truth": np.arange(3), "guess": np.arange(3), "score": np.zeros((3, 3))},
-        {"truth": np.arange(3), "guess": np.arange(3), "pictures": np.zeros((1, 2, 2), np.uint8)},
-        {"truth": np.arange(3), "guess": np.arange(3), "pictures": np.zeros((1, 2, 2)), "picture_index": [0]},
-        {
-            "truth": np.arange(3),
-            "guess": np.arange(3),
-            "pictures": np.zeros((1, 2, 2), np.uint8),
-            "picture_index": [3],
-        },
+        fits | {"score": np.zeros((3, 3))},
+        fits | {"pictures": picture},
+        fits | {"pictures": np.zeros((1, 2, 2)), "picture_index": [0]},
+        fits | {"pictures": picture, "picture_index": [3]},
         {"truth": np.array([None, {}]), "guess": np.arange(2)},
-    ],
-)
-def test_examples_that_do_not_fit_are_named(run_folder: Path, arrays: dict) -> None:
-    np.savez(run_folder / "examples.npz", **arrays)
-    assert "examples.npz could not be read" in problems_of(run_folder)
+    ):
+        np.savez(run_folder / "examples.npz", **arrays)
+        assert "examples.npz could not be read" in problems_of(run_folder), str(arrays)
 
 
 def test_mistakes_without_pictures_are_listed_surest_first(run_folder: Path) -> None:
@@ -245,13 +234,13 @@ def test_of_many_classes_the_most_confused_are_shown(run_folder: Path) -> None:
     assert f"The {CLASSES} classes with the most mistakes, of {3 * CLASSES}" in told
 
 
-@pytest.mark.parametrize(("right", "of"), [(0, 5), (5, 5), (260, 270), (1, 1000)])
-def test_the_interval_holds_the_shares_that_are_not_too_far(right: int, of: int) -> None:
+def test_the_interval_holds_the_shares_that_are_not_too_far() -> None:
     """Wilson's interval ends where (p - q)² = z²q(1-q)/n, or at the edge of what a share can be."""
-    z, p = 1.959964, right / of
-    for end in summary.interval(right, of):
-        off = (p - end) ** 2 - z * z * end * (1 - end) / of
-        assert off == pytest.approx(0, abs=64 * np.finfo(float).eps)
+    for right, of in ((0, 5), (5, 5), (260, 270), (1, 1000)):
+        z, p = 1.959964, right / of
+        for end in summary.interval(right, of):
+            off = (p - end) ** 2 - z * z * end * (1 - end) / of
+            assert off == pytest.approx(0, abs=64 * np.finfo(float).eps)
 
 
 def test_overfitting_is_said_where_it_shows(run_folder: Path) -> None:
@@ -260,14 +249,13 @@ def test_overfitting_is_said_where_it_shows(run_folder: Path) -> None:
     assert "was 4.0 times that on training examples" in words_of(page_of(run_folder))
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", ""])
-def test_a_curve_that_was_never_finite_is_said(run_folder: Path, value: str) -> None:
-    (run_folder / "metrics.csv").write_text(
-        f"step,val/loss,grad_norm,event\n1,{value},2.0,\n2,{value},{value},guard\n"
-    )
-    told = words_of(page_of(run_folder))
-    assert "It was never finite." in told
-    assert "not drawn, as not finite: 1" in told
+def test_a_curve_that_was_never_finite_is_said(run_folder: Path) -> None:
+    for value in ("nan", "inf", ""):
+        rows = f"1,{value},2.0,\n2,{value},{value},guard\n"
+        (run_folder / "metrics.csv").write_text(f"step,val/loss,grad_norm,event\n{rows}")
+        told = words_of(page_of(run_folder))
+        assert "It was never finite." in told
+        assert "not drawn, as not finite: 1" in told
 
 
 def test_events_are_marked_and_counted() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -188,7 +189,10 @@ def judged(
     others = [name for name in names if name != reference]
     level = level_of(earlier, len(names))
     later = level_of([*earlier, max(map(len, runs.values()))], len(names))
-    times = [_ratios(name, reference, reached) for name in others] if target is not None else []
+    values = {name: {seed: one.value for seed, one in held.items()} for name, held in runs.items()}
+    times = {name: {seed: at or None for seed, (at, _) in held.items()} for name, held in reached.items()}
+    differences = [_pairs(a, b, values, operator.sub) for a, b in combinations(names, 2)]
+    ratios = [_pairs(a, reference, times, _log_ratio) for a in others] if target is not None else []
     return Verdict(
         metric=metric,
         falls=falls,
@@ -196,8 +200,8 @@ def judged(
         target=target,
         limit=limit,
         standings=[_standing(name, runs[name], reached[name], limit) for name in names],
-        differences=findings([_differences(a, b, runs) for a, b in combinations(names, 2)], level, later),
-        times=findings(times, level, later),
+        differences=findings(differences, level, later),
+        times=findings(ratios, level, later),
         done=len(results),
         asked=asked,
         earlier=earlier,
@@ -229,17 +233,20 @@ def _times(
     return found
 
 
-def _differences(first: str, second: str, runs: Mapping[str, Mapping[int, Result]]) -> Pairs:
-    common = sorted(runs[first].keys() & runs[second].keys())
-    values = [(runs[first][seed].value, runs[second][seed].value) for seed in common]
-    told = [a - b for a, b in values if a is not None and b is not None]
-    return Pairs(first, second, told, len(common) - len(told))
+def _log_ratio(a: float, b: float) -> float:
+    return math.log(a / b)
 
 
-def _ratios(first: str, second: str, reached: Mapping[str, Mapping[int, tuple[float, bool]]]) -> Pairs:
-    common = sorted(reached[first].keys() & reached[second].keys())
-    times = [(reached[first][seed][0], reached[second][seed][0]) for seed in common]
-    told = [math.log(a / b) for a, b in times if a > 0 and b > 0]
+def _pairs(
+    first: str,
+    second: str,
+    numbers: Mapping[str, Mapping[int, float | None]],
+    less: Callable[[float, float], float],
+) -> Pairs:
+    """What `less` makes of both numbers of every seed that the two strategies have in common."""
+    common = sorted(numbers[first].keys() & numbers[second].keys())
+    both = [(numbers[first][seed], numbers[second][seed]) for seed in common]
+    told = [less(a, b) for a, b in both if a is not None and b is not None]
     return Pairs(first, second, told, len(common) - len(told))
 
 

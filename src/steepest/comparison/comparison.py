@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from steepest import evidence as records
 from steepest.comparison import Place, plan, verdict, words
 from steepest.comparison.plan import Plan
 from steepest.comparison.runs import Result, plain, so_far, write_results
-from steepest.comparison.strategies import axis_of, unit_of
+from steepest.comparison.strategies import unit_of
 from steepest.comparison.verdict import Verdict, noted
 from steepest.evidence import Evidence
 from steepest.files import write_atomic
@@ -81,13 +80,9 @@ class Comparison:
         found = self.verdict
         write_results(self._place.results, self.results)
         judged = [*found.earlier, self._plan.seeds] if found.done == found.asked else found.earlier
-        words_of_it = {"sentences": self.sentences, "best": self.best, "looks": judged}
-        told = plain(words_of_it | asdict(found))
+        told = plain({"sentences": self.sentences, "best": self.best, "looks": judged} | asdict(found))
         write_atomic(self._place.verdict, json.dumps(told, indent=1, ensure_ascii=False).encode())
-        axis = axis_of(self._plan.equal, self._plan.budget)[1]
-        name = self.folder.resolve().name
-        place = shlex.quote(str(self.folder))
-        text = page.render(name, self._plan, found, self.results, self.evidence, axis, place)
+        text = page.render(self.folder, self._plan, found, self.results, self.evidence)
         write_atomic(self._place.report, text)
         return self._place.report
 

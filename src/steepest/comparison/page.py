@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from steepest.comparison import words
 from steepest.comparison.plan import Plan
 from steepest.comparison.runs import Result
 from steepest.comparison.statistics import time_to
+from steepest.comparison.strategies import axis_of
 from steepest.comparison.verdict import Finding, Verdict
 from steepest.evidence import Evidence
 from steepest.recipe import PATHS
@@ -26,20 +29,14 @@ POINTS = 200
 
 
 def render(
-    name: str,
-    plan: Plan,
-    verdict: Verdict,
-    results: Sequence[Result],
-    evidence: Sequence[Evidence],
-    axis: str,
-    place: str,
+    folder: Path, plan: Plan, verdict: Verdict, results: Sequence[Result], evidence: Sequence[Evidence]
 ) -> bytes:
-    """The page.   axis: what lies along the pictures;   place: its folder, as a shell takes it"""
+    """The page of the comparison in a folder."""
     kinds = dict.fromkeys(kind for one in verdict.standings for kind in one.metrics)
     tested = [kind for kind in kinds if kind.startswith("test/")]
     parts = {
-        "name": name,
-        "place": place,
+        "name": folder.resolve().name,
+        "place": shlex.quote(str(folder)),
         "status": "finished" if verdict.done == verdict.asked else "not finished",
         "headline": words.headline(verdict),
         "sentences": words.sentences(verdict),
@@ -50,7 +47,7 @@ def render(
         "tested": [[one.strategy, *map(number, map(one.metrics.get, tested))] for one in verdict.standings],
         "differences": [_cells(one, lambda mean: f"{mean:+.3g}", " − ") for one in verdict.differences],
         "times": [_cells(one, lambda mean: f"{math.exp(mean):.3g}", " / ") for one in verdict.times],
-        "figures": figures(verdict, results, axis),
+        "figures": figures(verdict, results, axis_of(plan.equal, plan.budget)[1]),
         "evidence": choices.section([asdict(one) for one in evidence]),
         "runs": [_run(one) for one in results],
         "reports": [f"{one.folder}/report.html" for one in results],

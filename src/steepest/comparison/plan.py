@@ -10,17 +10,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from steepest.comparison import Place, is_comparison
+from steepest.comparison import Place, is_comparison, strategies
 from steepest.comparison.statistics import least_pairs
-from steepest.comparison.strategies import (
-    Strategy,
-    budget_for,
-    check,
-    check_epochs,
-    equal_of,
-    strategies_of,
-    with_inherited,
-)
+from steepest.comparison.strategies import Strategy
 from steepest.files import LOCK
 from steepest.optim.errors import UserError, did_you_mean
 from steepest.recipe import Recipe, found_from, seen_from, toml_of
@@ -76,7 +68,7 @@ class Plan:
         if recipe.rule == "auto":
             return own | {"budget": str(parse(self.budget))}
         rule = settled.rule_of(recipe.provisional(), given)
-        return own | {"budget": budget_for(self.equal, self.budget, rule)}
+        return own | {"budget": strategies.budget_for(self.equal, self.budget, rule)}
 
     def measures_rate(self, strategy: Strategy) -> bool:
         """Whether the strategy's rate is left to be measured before its runs."""
@@ -140,14 +132,14 @@ def planned(
     seeds      None: as few as can separate that many strategies
 
     Raises UserError for what cannot be compared."""
-    found = strategies_of(asked)
+    found = strategies.strategies_of(asked)
     if recipe is not None:
-        found, inherited = with_inherited(found, recipe, brought)
+        found, inherited = strategies.with_inherited(found, recipe, brought)
         settings = {**inherited, **settings}
     budget = str(settings.get("budget", Recipe.model_fields["budget"].default))
-    equal = equal_of(equal, budget)
-    check(found, settings)
-    check_epochs(equal, budget, found, settings)
+    equal = strategies.equal_of(equal, budget)
+    strategies.check(found, settings)
+    strategies.check_epochs(equal, budget, found, settings)
     pairs = len(found) * (len(found) - 1) // 2
     plan = Plan(settings, found, _count(seeds, pairs), equal, _reference(reference, found))
     for one in found:

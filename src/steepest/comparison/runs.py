@@ -60,13 +60,12 @@ def is_done(folder: Path) -> bool:
 
 def result_of(plan: Plan, strategy: str, seed: int, folder: Path) -> Result:
     """What the run in a folder, which has ended, came to."""
-    run, recipe = Run(folder), Run(folder).recipe
+    run = Run(folder)
+    recipe = run.recipe
     told = json.loads(Folder(folder).result.read_text())
     cost = _cost(plan, strategy, recipe)
     column, _ = axis_of(plan.equal, plan.budget)
     at, values = _curve(folder, column, recipe.monitor)
-    value = run.metrics.get(recipe.monitor, math.nan)
-    good = run.status == "finished" and math.isfinite(value)
     chosen = run.chosen
     lost = math.ceil(chosen.get("gradients", 0) - chosen.get("reused", 0))  # by a search, and not given back
     lr = chosen.get("lr") if recipe.lr == "auto" else recipe.lr
@@ -77,7 +76,7 @@ def result_of(plan: Plan, strategy: str, seed: int, folder: Path) -> Result:
         folder=folder.name,
         status=run.status,
         why=str(told.get("why", "")),
-        value=value if good else None,
+        value=_value(run),
         at=[(x + lost) * each for x in at] if column == "step" else [x * each for x in at],
         values=values,
         spent={
@@ -106,6 +105,12 @@ def _curve(folder: Path, column: str, monitor: str) -> tuple[list[float], list[f
         return [], []
     held = rows.select(pl.col(column, monitor).cast(pl.Float64, strict=False)).drop_nulls()
     return held[column].to_list(), held[monitor].to_list()
+
+
+def _value(run: Run) -> float | None:
+    """The metric that a run goes by, of the weights that it ships; None where it failed."""
+    value = run.metrics.get(run.recipe.monitor, math.nan)
+    return value if run.status == "finished" and math.isfinite(value) else None
 
 
 def _cost(plan: Plan, strategy: str, recipe: Recipe) -> float:
@@ -285,6 +290,5 @@ def _measured(plan: Plan, place: Place, strategy: Strategy, train: Train, told: 
 def _come_to(folder: Path) -> float:
     """The metric that a run goes by, as less is better; infinite where there is none."""
     run = Run(folder)
-    value = run.metrics.get(run.recipe.monitor, math.nan)
-    good = run.status == "finished" and math.isfinite(value)
-    return sign(run.recipe.monitor, run.recipe.mode) * value if good else math.inf
+    value = _value(run)
+    return math.inf if value is None else sign(run.recipe.monitor, run.recipe.mode) * value

@@ -72,11 +72,6 @@ class History:
                 found.setdefault(kind, []).append(float(step))
         return found
 
-    def last(self, kind: str) -> float | None:
-        """Step of the last event of this kind."""
-        steps = self.occasions().get(kind)
-        return steps[-1] if steps else None
-
     def metrics(self) -> dict[str, list[str]]:
         """Columns by what they measure: {"loss": ["train/loss", "val/loss"], …}, the loss first."""
         found: dict[str, list[str]] = {}
@@ -105,7 +100,8 @@ class Records:
     def best_step(self) -> float | None:
         """The step whose weights were kept: the result's, else that of the last improvement."""
         told = self.result.get("best_step")
-        return float(told) if isinstance(told, int | float) else self.history.last("improved")
+        improved = self.history.occasions().get("improved", [None])[-1]
+        return float(told) if isinstance(told, int | float) else improved
 
     @property
     def guesses_numbers(self) -> bool:

@@ -68,15 +68,10 @@ def tiles(records: Records) -> list[tuple[str, str]]:
         for name in [*ranked, "test/loss"]
         if name in metrics
     ]
-    if (best := records.best_step) is not None:
-        found.append((number(best), "best step"))
-    steps = result.get("step", records.history.row(-1).get("step"))
-    if steps is not None:
-        found.append((number(steps), "steps"))
-    seconds = result.get("seconds", records.history.row(-1).get("seconds"))
-    if seconds is not None:
-        found.append((duration(seconds), "training time"))
-    return found
+    last = records.history.row(-1) | result
+    told = {"best step": records.best_step, "steps": last.get("step"), "training time": last.get("seconds")}
+    written = {"training time": duration}
+    return found + [(written.get(n, number)(v), n) for n, v in told.items() if v is not None]
 
 
 def interval(right: int, of: int) -> tuple[float, float]:

@@ -51,6 +51,7 @@ def test_a_rate_that_is_wrong_by_far_is_found() -> None:
     assert losses(found) < losses(usual) / 10
 
 
+@pytest.mark.full
 def test_the_rate_is_near_the_best_of_a_grid() -> None:
     settings = {"model": "mlp", "hidden": [16], "schedule": "linear"}
     grid = [losses(fit((X, y), lr=float(lr), **settings)) for lr in np.geomspace(1e-4, 1, 9)]
@@ -105,8 +106,12 @@ def test_a_free_schedule_ships_an_average_that_the_race_has_begun() -> None:
     assert "average" not in chosen(fit((X, y), "1200 steps", average=0.9, **settings))
 
 
+SELDOM = ("batch_size", "weight_decay", "stop", "num_threads")
+
+
 @pytest.mark.parametrize(
-    "setting", ["rule", "batch_size", "schedule", "weight_decay", "stop", "clip_norm", "num_threads"]
+    "setting",
+    ["rule", "schedule", "clip_norm", *(pytest.param(one, marks=pytest.mark.full) for one in SELDOM)],
 )
 def test_each_alone(setting: str) -> None:
     run = fit((X, y), "600 steps", hidden=[8], **{setting: "auto"})

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
+import each as loops
 from each import each
+
+
+@pytest.fixture(autouse=True)
+def of_a_push(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was asked of the run that this is part of."""
+    monkeypatch.setattr(loops, "wanted", "")
+    monkeypatch.setattr(loops, "full", False)
 
 
 def failures(test) -> str:
@@ -63,6 +71,25 @@ def test_a_case_may_skip_itself_and_all_of_them_the_test() -> None:
     assert ran == [2]
     with pytest.raises(pytest.skip.Exception, match="not here"):
         none()
+
+
+def test_a_push_runs_one_in_so_many_a_full_run_all_and_a_name_those_that_bear_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+
+    @each("a", range(20, 31), push=4)
+    def over(a: int) -> None:
+        seen.append(a)
+
+    over()
+    assert seen == [20, 24, 28]
+    monkeypatch.setattr(loops, "full", True)
+    over()
+    assert seen[3:] == [*range(20, 31)]
+    monkeypatch.setattr(loops, "wanted", "3")
+    over()
+    assert seen[14:] == [23, 30]
 
 
 @each("number", range(3))

@@ -23,7 +23,7 @@ FLOORS = [
 """From the ground up. A room may import from itself and from floors below its own, never from a neighbour."""
 
 OPTIM = [
-    {"batch", "errors", "maths", "noise", "quantity"},
+    {"batch", "errors", "maths", "noise", "quantity", "reduce"},
     {"registry", "rule"},
     {"wrappers"},
     {"rules", "clipping", "groups", "schedule"},

@@ -149,6 +149,7 @@ class Rule:
     finalize   more scalars from these sums, before `direction` runs; among them new shared ones.
     whole      True where `direction` needs its weight as an array with axes (sums of rows, matrix products);
                it is then a method, may use maths.WHOLE_VOCABULARY, and runs without a kernel of its own.
+    shardable  True where such a rule is right on weights that are split over processes (torch's DTensors)
 
     extra_inputs  names of arrays beyond the gradient that direction is given after it ("d": curvature)
     signed     the slots that may be kept in few bits: moving averages of either sign
@@ -174,6 +175,7 @@ class Rule:
     sums: ClassVar[tuple[str, ...]] = ()
     scope: ClassVar[Literal["model", "weight"]] = "model"
     whole: ClassVar[bool] = False
+    shardable: ClassVar[bool] = False
     signed: ClassVar[tuple[str, ...]] = ()
     positive: ClassVar[tuple[str, ...]] = ()
     momenta: ClassVar[tuple[str, ...] | None] = None

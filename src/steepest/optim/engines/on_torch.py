@@ -15,6 +15,7 @@ from steepest.optim.engines.on_numpy import normal
 from steepest.optim.engines.precision import memory
 from steepest.optim.engines.precision.formats import widest
 from steepest.optim.engines.precision.memory import Draws, Layout
+from steepest.optim.engines.sharded import is_dtensor, local
 from steepest.optim.errors import UserError
 from steepest.optim.maths import HOST, VOCABULARY
 from steepest.optim.rule import Rule
@@ -196,6 +197,11 @@ class Leaf(NamedTuple):
     scale: float
     numbers: Sequence[float]
 
+    def local(self) -> Leaf:
+        """The same of the part of a DTensor that lies in this process."""
+        inputs, kept = [local(x, self.w) for x in self.inputs], [local(x, self.w) for x in self.kept]
+        return self._replace(w=local(self.w), inputs=inputs, kept=kept)
+
 
 def update(leaf: Leaf) -> None:
     """One update of one weight in place; what is only read is not written."""
@@ -218,7 +224,8 @@ def sums(leaf: Leaf) -> list[float]:
     """What the rule measures of one weight, summed in the device's widest float; nothing is written."""
     w = real(leaf.w.detach())
     addends = leaf.rule.addends(TORCH, leaf.k, *_arrays(leaf, w, [real(x) for x in leaf.kept]))
-    return [float(torch.as_tensor(x).expand(w.shape).sum(dtype=widest(w))) for x in addends]
+    each = [torch.as_tensor(x).expand(w.shape).sum(dtype=widest(w)) for x in addends]
+    return [float(x.full_tensor() if is_dtensor(x) else x) for x in each]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _arrays(leaf: Leaf, w: torch.Tensor, kept: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -261,7 +268,8 @@ class Leaves:
     def _rows(self, made: Sequence[tuple[Any, ...]]) -> Iterator[Leaf]:
         columns: Any = zip(self.weights, self.inputs, self.slots, self.places, self.moments, strict=True)
         for *own, moment in columns:
-            yield Leaf(self.layout, *own, *made[moment])
+            leaf = Leaf(self.layout, *own, *made[moment])
+            yield leaf.local() if is_dtensor(leaf.w) and not leaf.rule.whole else leaf
 
     def total(self, made: Sequence[tuple[Any, ...]]) -> np.ndarray:
         """For each row the sums of `rule.measure`, with what `run` is given but the constants from sums."""

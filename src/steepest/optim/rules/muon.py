@@ -28,7 +28,7 @@ class _Muon(Rule):
 
     slots = ("m",)
     signed = ("m",)
-    whole = True
+    whole, shardable = True, True
     follow = staticmethod(descend_and_decay)
 
     def __post_init__(self) -> None:

@@ -77,6 +77,7 @@ class AdaMuon(_Evened):
     Si, Zhang & Shen 2025, arXiv:2507.11005, algorithm 1."""
 
     positive = ("v",)
+    shardable = True
 
     def init(self, xp: Any, w: Any) -> tuple[Any, ...]:
         refuse(self, w.shape)

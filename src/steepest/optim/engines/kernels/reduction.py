@@ -14,6 +14,7 @@ from steepest.optim.engines.kernels.compiled import ARGUMENTS, SIGNATURE, Kernel
 from steepest.optim.engines.kernels.source import ARITHMETIC, Column, imported
 from steepest.optim.engines.on_numba import PLAIN, cut, plain
 from steepest.optim.engines.precision.formats import FULL, NEAREST, widest
+from steepest.optim.engines.sharded import OVER_MESHES, local
 
 SOURCE = (
     '''"""Sums of squares of {dtype}. Written by steepest, which makes it anew where it is missing."""
@@ -57,7 +58,7 @@ def norm(gradients: Sequence[torch.Tensor], places: Sequence[int] | None = None)
     if places is not None:
         return math.sqrt(sum(_by_kernel(gradients, gradients[0].dtype, places)))
     plain_ones = gradients if _all_readable(gradients) else [g for g in gradients if readable(g)]
-    squares = [_by_torch(g) for g in gradients if not readable(g)] if plain_ones is not gradients else []
+    squares = [] if plain_ones is gradients else _by_torch([g for g in gradients if not readable(g)])
     dtypes = set(map(_dtype, plain_ones))
     for dtype in filter(dtypes.__contains__, ARITHMETIC):
         same = plain_ones if len(dtypes) == 1 else [g for g in plain_ones if g.dtype is dtype]
@@ -82,9 +83,13 @@ def _all_readable(gradients: Sequence[torch.Tensor]) -> bool:
     )
 
 
-def _by_torch(g: torch.Tensor) -> float:
-    values = g.detach().coalesce().values() if g.is_sparse else g.detach()
-    return float(torch.linalg.vector_norm(values, dtype=_accumulator(values))) ** 2
+def _by_torch(gradients: Sequence[torch.Tensor]) -> list[float]:
+    """The sum of squares of each, over all processes where it is split over several."""
+    squares = []
+    for g in map(local, gradients):
+        values = g.detach().coalesce().values() if g.is_sparse else g.detach()
+        squares.append([float(torch.linalg.vector_norm(values, dtype=_accumulator(values))) ** 2])
+    return OVER_MESHES.sum(np.array(squares).reshape(-1, 1), gradients)[:, 0].tolist()
 
 
 def _accumulator(values: torch.Tensor) -> torch.dtype:

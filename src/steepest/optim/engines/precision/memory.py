@@ -139,6 +139,10 @@ class Memory:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise UserError(f"seed must be an integer, got {self.seed!r}.")
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """From a pickle; those of earlier versions say `moments`."""
+        vars(self).update({"state_dtype" if name == "moments" else name: own for name, own in state.items()})
+
     @property
     def numbered(self) -> bool:
         """True where updates take more numbers than the rule's."""

@@ -21,6 +21,7 @@ from steepest.optim.engines.on_torch import TORCH, real, start, wide
 from steepest.optim.engines.precision import memory
 from steepest.optim.engines.precision.formats import widest
 from steepest.optim.engines.pure import form, holding
+from steepest.optim.engines.sharded import is_dtensor
 from steepest.optim.engines.torch.watched_state import slot_keys
 from steepest.optim.errors import UserError, did_you_mean
 from steepest.optim.rule import Rule
@@ -89,6 +90,11 @@ def _read(
     if optimizer.updates_in_backward is not None:
         optimizer.updates_in_backward.refuse("A hypergradient")
     now = optimizer._groups.follow(optimizer)
+    if any(is_dtensor(weight) for own in now.weights for weight in own):
+        raise UserError(
+            "A hypergradient sums over whole weights, and these are split over processes (DTensors). Choose "
+            "the rate by find_rate or a schedule, or train in one process."
+        )
     rows: list[Row] = []
     place = 0
     for index, rule in enumerate(now.rules):

@@ -10,6 +10,7 @@ from weakref import ref
 
 from torch import Tensor
 
+from steepest.optim.engines.sharded import refuse_unsynchronised
 from steepest.optim.engines.torch.plan import Plan
 from steepest.optim.errors import UserError
 
@@ -172,6 +173,8 @@ class InBackward:
 
     def _refuse_unfit(self) -> None:
         optimizer = self.optimizer
+        own = [weight for group in optimizer.param_groups for weight in group["params"]]
+        refuse_unsynchronised("in_backward", own)
         for index in range(len(optimizer.param_groups)):
             rule = optimizer.template(index)
             if rule.sums and rule.scope == "model":

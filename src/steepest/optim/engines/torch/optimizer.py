@@ -13,6 +13,7 @@ from torch.compiler import is_compiling
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
+from steepest.optim.engines import sharded
 from steepest.optim.engines.kernels.reduction import norm
 from steepest.optim.engines.named_state import Names
 from steepest.optim.engines.precision.memory import Memory, called_moments, split
@@ -124,7 +125,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         super().add_param_group(rest | own | at_step(step, known))
         self.rules.append(made)
         try:
-            self._check(len(self.rules) - 1)
+            self._check(len(self.rules) - 1, kept)
         except UserError:
             del self.rules[-1], self.param_groups[-1]
             raise
@@ -134,7 +135,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         if self.updates_in_backward is not None:
             self.updates_in_backward.watch()
 
-    def _check(self, index: int) -> None:
+    def _check(self, index: int, memory: Memory) -> None:
         """UserError where a group holds a weight that its rule cannot move, or a number that cannot be."""
         group = self.param_groups[index]
         LR_SCALE.number("lr_scale", number(group.get("lr_scale", 1.0)))
@@ -143,6 +144,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             if is_lazy(weight):  # it has no shape yet
                 continue
             refuse(rule, weight.shape)
+            sharded.refuse(rule, memory, weight)
             if is_expanded(weight):
                 raise UserError(
                     f"A weight of shape {tuple(weight.shape)} is expanded: several of its elements are one "
@@ -260,7 +262,13 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Euclidean norm of all gradients together, summed in float64; nan or inf where any element is."""
         if self.updates_in_backward is not None:
             self.updates_in_backward.refuse("The norm of the gradient")
-        gradients = [g for group in self.param_groups for w in group["params"] if (g := w.grad) is not None]
+        weights = [w for group in self.param_groups for w in group["params"] if w.grad is not None]
+        if any(map(sharded.is_flat_shard, weights)):
+            raise UserError(
+                "The norm of flat shards of FullyShardedDataParallel is that of this process alone. Call the "
+                "module's own clip_grad_norm_, or use fully_shard."
+            )
+        gradients = list(map(_gradient, weights))
         return norm(gradients, self._plan and self._plan.places(gradients))
 
     def evaluate(self) -> AbstractContextManager[None]:
@@ -354,4 +362,4 @@ def is_expanded(weight: torch.Tensor) -> bool:
 def _pointers(state: Mapping[Any, dict[str, Any]]) -> list[int]:
     """Where all tensors of the state lie. A plan keeps its own alive, so no other can come to lie there."""
     entries = chain.from_iterable(map(dict.values, dict.values(state)))  # pyright: ignore[reportArgumentType]
-    return [entry.data_ptr() for entry in entries if isinstance(entry, torch.Tensor)]
+    return [sharded.pointer(entry) for entry in entries if isinstance(entry, torch.Tensor)]

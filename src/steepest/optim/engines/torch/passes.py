@@ -15,6 +15,7 @@ from torch import Tensor
 from steepest.optim.engines.kernels.reduction import norm
 from steepest.optim.engines.on_torch import TORCH, real, start, wide
 from steepest.optim.engines.precision.memory import Memory
+from steepest.optim.engines.sharded import refuse_unsynchronised
 from steepest.optim.engines.torch.groups import places
 from steepest.optim.engines.torch.watched_state import slot_keys
 from steepest.optim.errors import UserError
@@ -259,8 +260,9 @@ def measured(optimizer: Any, closure: Callable[[], Any]) -> tuple[Any, dict[str,
 
     It returns the loss, or (loss, logits) where a rule draws labels (SophiaG). p.grad is set to the gradient,
     not added to. An estimate is made where it is due; elsewhere the array is the gradient, and not read."""
-    loss, logits = _given(optimizer, closure())
     rows = list(_rows(optimizer))
+    refuse_unsynchronised(whose(optimizer), _weights(optimizer), even_split=True)
+    loss, logits = _given(optimizer, closure())
     weights = [weight for _, weight in rows]
     due = {by_labels(rule) for rule, weight in rows if rule.extra_inputs and _is_due(optimizer, rule, weight)}
     gradients = _gradients(loss, weights, second=False in due, again=bool(due))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.autograd.graph import increment_version
 
+from steepest.optim.engines import sharded
 from steepest.optim.engines.precision.memory import Memory
 from steepest.optim.engines.torch.watched_state import Entries
 from steepest.optim.engines.torch.weight_group import Row, WeightGroup
@@ -182,6 +183,7 @@ def _refuse_unfit(rule: Rule, row: Row, gradients: Gradients, reads: Reads) -> N
             f"{type(rule).__name__} does not support complex parameters, and one of shape "
             f"{tuple(row.weight.shape)} is complex. Give it a rule that goes by elements, such as AdamW."
         )
+    sharded.refuse(rule, row.memory, row.weight)
     for name, x in given.items():
         _refuse_misshapen(name, x, row.weight)
 
@@ -199,6 +201,11 @@ def _refuse_misshapen(name: str, x: Any, w: torch.Tensor) -> None:
         raise UserError(
             f"A {name} of shape {tuple(x.shape)} was given for a weight of shape {shape}. "
             "Gradients come in the order of the weights over all groups, None where there is none."
+        )
+    if sharded.is_dtensor(x) != sharded.is_dtensor(w):
+        raise UserError(
+            f"A weight of shape {shape} is {type(w).__name__}, its {name} is {type(x).__name__}: either both "
+            "are split over processes or none is."
         )
     if x.is_complex() != w.is_complex() or not (x.is_floating_point() or x.is_complex()):
         raise UnsupportedGradient(

@@ -15,9 +15,11 @@ from steepest.optim.engines.kernels.pointers import movable, side_by_side
 from steepest.optim.engines.precision import memory
 from steepest.optim.engines.precision.memory import Draws, Layout, Memory, layout
 from steepest.optim.engines.pure import with_floats
+from steepest.optim.engines.sharded import OVER_MESHES, is_dtensor
 from steepest.optim.engines.torch.watched_state import Counters, slot_keys
 from steepest.optim.errors import UserError
 from steepest.optim.maths import HOST, VOCABULARY
+from steepest.optim.reduce import ALONE, Reduce
 from steepest.optim.rule import Rule
 
 NUMBA, TORCH, COMPILED = ENGINES = ("numba", "torch", "compiled")
@@ -109,6 +111,8 @@ class WeightGroup:
         self.moving = [number for number, row in enumerate(rows) if row.moves]
         self.places = [rows[number].place for number in self.moving]
         self.of_model = self.rule.scope == "model"
+        split = not self.rule.whole and any(is_dtensor(row.weight) for row in rows)
+        self.reduce: Reduce = OVER_MESHES if split else ALONE
         self.numbers = {row.group: row.memory.numbers if row.memory.numbered else _none for row in rows}
         self.layouts = {n: layout(type(self.rule), rows[n].memory, rows[n].weight.dtype) for n in self.moving}
         self.slots = self._kept(rules, state)
@@ -295,6 +299,7 @@ class WeightGroup:
         each = np.zeros((len(self.moving), len(self.rule.sums)))
         for engine, pick in zip(self.engines, self.picks, strict=True):
             each[pick[: len(engine.weights)]] = engine.total(made)
+        each = self.reduce.sum(each, [self.all[number].weight for number in self.moving])
         if self.of_model:
             return [each.sum(axis=0).tolist()] * len(self.moments)
         return each[self.order].tolist()

@@ -112,6 +112,7 @@ class Recipe(BaseModel):
     model: Name = Field(
         "auto", description="auto (cnn for images, else mlp), linear, mlp, cnn, or package.module:function"
     )
+    model_args: dict[str, Any] = Field({}, description="settings of the model, as it names them")
     hidden: list[int] = Field([256, 128], description="widths of the hidden dense layers of mlp and cnn")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units dropped in training")
     init: Name = Field(

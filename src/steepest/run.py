@@ -17,8 +17,9 @@ from torch import nn
 from steepest import evidence
 from steepest.data import sources
 from steepest.data.batches import Held, batches
+from steepest.data.fields import Field
 from steepest.data.rng import preserved
-from steepest.data.tree import Tree, moved
+from steepest.data.tree import Tree, leaves, moved
 from steepest.evidence import Evidence
 from steepest.files import Folder
 from steepest.models.probe import apply
@@ -197,7 +198,7 @@ class Run:
     def _made(self) -> nn.Module:
         recipe, fitted = self.recipe, self.preprocessing
         chosen = loss.build(Given().of(recipe, "loss"), fitted.target)
-        return network.make(recipe, Given(), fitted.input_shape, fitted.target.shape(chosen.target))
+        return network.make(recipe, Given(), fitted, fitted.target.shape(chosen.target))
 
     def _outputs(self, data: Any) -> torch.Tensor:
         inputs = self.preprocessing.read(sources.inputs(data))
@@ -208,6 +209,11 @@ class Run:
     def _batches(self, data: Any) -> Iterator[Tree]:
         """All rows in their order, where the network is."""
         device = next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
+        if any(
+            isinstance(leaf, Field) for leaf in leaves(data)
+        ):  # inputs alone: batches of them are made in full
+            data = Held((data,), lambda fields: fields)
+            return (moved(batch[0], device) for (batch,) in batches(data, AT_ONCE, shuffle=False).once())
         return (moved(batch, device) for (batch,) in batches(data, AT_ONCE, shuffle=False).once())
 
     @property

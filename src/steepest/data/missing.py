@@ -73,7 +73,7 @@ def _of_arrays(inputs: Tree, train: np.ndarray) -> Iterator[tuple[str, int]]:
     """Columns of matrices with gaps; those of pictures and series are refused where they are scaled."""
     every = list(leaves(inputs))
     for number, values in enumerate(every):
-        if values.ndim == 2 and values.dtype.kind == "f":
+        if isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind == "f":
             counts, of = np.isnan(values[train]).sum(axis=0), f" of input {number}" if len(every) > 1 else ""
             yield from ((f"column {at}{of}", int(counts[at])) for at in np.flatnonzero(counts))
 

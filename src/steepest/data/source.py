@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 
+from steepest.data.fields import Field
 from steepest.data.tree import leaves
 from steepest.data.view import View
 
@@ -69,4 +71,8 @@ def _bytes(part: Any) -> list[bytes]:
             repr(part.tolist()).encode() if part.dtype == object else np.ascontiguousarray(part).tobytes()
         )
         return [f"{part.dtype}{part.shape}".encode(), values]
+    if isinstance(part, Field):
+        held = [value for value in vars(part).values() if isinstance(value, torch.Tensor)]
+        plain = {name: value for name, value in vars(part).items() if not isinstance(value, torch.Tensor)}
+        return [repr(plain).encode(), *(piece for tensor in held for piece in _bytes(tensor.numpy()))]
     return [repr(part).encode()]

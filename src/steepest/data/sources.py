@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from steepest.data import arrays, bundled, files, objects, tables
+from steepest.data import arrays, bundled, files, kinds, objects, tables
 from steepest.data.batches import in_memory, is_stream
 from steepest.data.source import Source, fingerprint
 from steepest.data.tables import Roles, names
@@ -49,6 +49,8 @@ def read(
         for role, value in named.items()
         if value is not None and not isinstance(value, str)
     }
+    if (own := kinds.opened(data, target)) is not None:
+        return _checked_weight(_with_arrays(own, **beside))
     loaded, name, roles = _loaded(data, roles)
     frame, answers = _frame(loaded)
     if frame is not None:
@@ -60,6 +62,8 @@ def read(
 
 def inputs(data: Any) -> Any:
     """Inputs alone, to predict for: a frame, or an array or tree of arrays."""
+    if (own := kinds.opened(data)) is not None:
+        return own.inputs
     loaded, _, _ = _loaded(data, Roles())
     frame = tables.frame_of(loaded)
     if frame is not None:

@@ -63,6 +63,9 @@ def split(
         )
     if source.view.own_order:
         parts = _of_stream(source, shares)
+    elif (cut := source.view.cut(shares)) is not None:
+        parts, chosen = cut, "time"
+        _check_sizes(parts, shares, chosen)
     else:
         parts = _cut(*_order(source, strata, chosen, seed), shares)
         _check_sizes(parts, shares, chosen)

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from steepest.data.fields import Field
 from steepest.data.order import parts
 from steepest.optim.errors import UserError
 
@@ -75,9 +76,9 @@ def is_tree(data: Any) -> bool:
     return bool(kinds) and all(kinds)
 
 
-def tensor(array: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """The array as a tensor, sharing memory where it is writable and laid out plainly."""
-    if isinstance(array, torch.Tensor):
+def tensor(array: Any) -> Any:
+    """The array as a tensor, sharing memory where it is writable and laid out plainly; a field as it is."""
+    if isinstance(array, torch.Tensor | Field):
         return array
     if array.dtype.kind not in "biufc":
         raise UserError(
@@ -93,7 +94,7 @@ def tensors(tree: Tree) -> Tree:
     tree = apply(tensor, tree)
     lengths = [len(leaf) if leaf.ndim else None for leaf in leaves(tree)]
     if len(set(lengths)) != 1 or lengths[0] is None:
-        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves(tree))
+        shapes = ", ".join(str(tuple(getattr(leaf, "shape", (len(leaf),)))) for leaf in leaves(tree))
         raise UserError(f"All arrays need the same first dimension (examples); got shapes {shapes}.")
     return tree
 
@@ -105,7 +106,9 @@ def count(batch: Tree) -> int:
 
 def gather(tree: Tree, index: torch.Tensor) -> Tree:
     """The examples at these places, in fresh memory, one call a leaf."""
-    return apply(lambda leaf: leaf.index_select(0, index), tree)
+    return apply(
+        lambda leaf: leaf.take(index) if isinstance(leaf, Field) else leaf.index_select(0, index), tree
+    )
 
 
 def cut(batch: Tree, size: int) -> list[Tree]:

@@ -1,8 +1,10 @@
-"""`View`: how the examples of a source are reached: rows in memory, a Dataset asked one by one, a stream."""
+"""`View`: how the examples of a source are reached: rows in memory, windows, a Dataset asked one by one, a
+stream."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +15,7 @@ from steepest.data.batches import batches
 from steepest.data.examples import Seeded
 from steepest.data.rng import preserved
 from steepest.data.tree import Tree, apply
+from steepest.optim.errors import UserError
 
 
 class View(ABC):
@@ -27,6 +30,11 @@ class View(ABC):
     held: ClassVar[bool] = False
     own_order: ClassVar[bool] = False
     word: ClassVar[str]
+
+    def cut(self, shares: Sequence[float]) -> list[np.ndarray] | None:
+        """Training, validation and test examples, where the view alone knows how to divide them: what is
+        longer than an example is cut with a gap. None: rows are divided as asked."""
+        return None
 
     @abstractmethod
     def part(self, rows: np.ndarray) -> Any:
@@ -94,3 +102,74 @@ class Stream(View):
         with preserved():
             inputs = next(batches(self.batches).once())[0][0]
         return apply(lambda leaf: tuple(leaf.shape[1:]), inputs)
+
+
+@dataclass(frozen=True)
+class Spans(View):
+    """Windows over something longer: a text, or several series one after the other.
+
+    lengths  steps of each series;   window: steps of an example, what is to be predicted of it included
+    stride   steps from one training window to the next;   apart: the same for windows that are measured on
+             (default: `window`, so that none overlap)"""
+
+    lengths: tuple[int, ...]
+    window: int
+    stride: int = 1
+    apart: int | None = None
+    held: ClassVar[bool] = True
+    word: ClassVar[str] = "series"
+
+    @property
+    def examples(self) -> int:  # type: ignore[override]
+        """Windows at every step."""
+        return sum(max(0, length - self.window + 1) for length in self.lengths)
+
+    def starts(self) -> np.ndarray:
+        """(examples,) where each window begins in all series put end to end."""
+        begins = np.cumsum([0, *self.lengths[:-1]])
+        whole = zip(begins, self.lengths, strict=True)
+        return np.concatenate(
+            [begin + np.arange(max(0, length - self.window + 1)) for begin, length in whole]
+        )
+
+    def cut(self, shares: Sequence[float]) -> list[np.ndarray]:
+        """Training, validation and test windows: of every series the first steps, the next and the last. No
+        step is in two parts, as no window straddles a cut: windows of two parts begin a window apart."""
+        parts: list[list[np.ndarray]] = [[], [], []]
+        before = 0
+        for length in self.lengths:
+            places = np.array([1 - sum(shares), 1 - shares[1], 1]) * length
+            ends, begin = np.round(places).astype(int), 0
+            for part, end in enumerate(ends):
+                step = self.stride if part == 0 else (self.apart or self.window)
+                parts[part].append(before + np.arange(begin, max(begin, end - self.window + 1), step))
+                begin = end
+            before += max(0, length - self.window + 1)
+        return [np.concatenate(part) for part in parts]
+
+    def part(self, rows: np.ndarray) -> Any:
+        """Windows are taken from the source's inputs."""
+        raise NotImplementedError
+
+    def example_shape(self) -> Tree:
+        """The shape follows from what is done to the windows."""
+        raise NotImplementedError
+
+
+def readable(
+    paths: Sequence[Any], read: Callable[[Any], Any]
+) -> tuple[list[Any], np.ndarray, tuple[str, ...]]:
+    """(what was read, numbers of the files, sentences): files that cannot be read drop out before anything is
+    split or counted, and that is said.   read: path → content; damaged: OSError, ValueError, EOFError"""
+    contents, numbers, lost = [], [], []
+    for number, path in enumerate(paths):
+        try:
+            contents.append(read(path))
+            numbers.append(number)
+        except (OSError, ValueError, EOFError) as problem:
+            lost.append(f"{path} ({problem})")
+    if not contents:
+        raise UserError(f"None of the {len(paths)} files can be read, such as {lost[0]}.")
+    more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+    said = f"{len(lost)} of {len(paths)} files cannot be read and are left out: {', '.join(lost[:3])}{more}."
+    return contents, np.array(numbers), (said,) if lost else ()

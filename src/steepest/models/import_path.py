@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -29,14 +30,22 @@ def load(path: str, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     return made(imported(path), input_shape, outputs, path)
 
 
-def made(make: Any, input_shape: Any, outputs: int, name: str | None = None) -> nn.Module:
-    """The network that a function makes; a UserError where it is none, takes other arguments, or fails to."""
+def made(
+    make: Any,
+    input_shape: Any,
+    outputs: int,
+    name: str | None = None,
+    args: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """The network that a function makes; a UserError where it is none, takes other arguments, or fails to.
+
+    args: further settings that it takes by name"""
     name = name or f"model={getattr(make, '__qualname__', type(make).__qualname__)}"
     wanted = f"{name} must be a function of (input_shape, outputs)"
     if not callable(make):
         raise UserError(f"{wanted}, got {type(make).__name__}.")
     try:
-        model = make(input_shape, outputs)
+        model = make(input_shape, outputs, **(args or {}))
     except TypeError as problem:
         raise UserError(f"{wanted}; called with {input_shape}, {outputs} it fails: {problem}.") from problem
     if not isinstance(model, nn.Module):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import prod
+from typing import Any, Protocol
 
 from torch import nn
 
-from steepest.optim.errors import UserError, did_you_mean
+from steepest.optim.errors import UserError
 
 FIRST, WIDEST = 16, 256
 """Channels of the first convolution; channels at most."""
@@ -39,28 +41,54 @@ def cnn(input_shape: tuple[int, ...], outputs: int, hidden: Sequence[int], dropo
     return nn.Sequential(*layers, nn.Flatten(), *_dense(channels * height * width, outputs, hidden, dropout))
 
 
-PRESETS: dict[str, Callable[..., nn.Sequential]] = {"linear": linear, "mlp": mlp, "cnn": cnn}
+PRESETS = ("linear", "mlp", "cnn")
+"""Models that come with the house; their settings are the recipe's `hidden` and `dropout`."""
 
 
-def build(
-    name: str,
-    input_shape: tuple[int, ...],
-    outputs: int,
-    *,
-    hidden: Sequence[int] = (256, 128),
-    dropout: float = 0.0,
-) -> nn.Module:
-    """The preset of that name; "auto" takes the cnn for pictures (channels, height, width), else the mlp.
+class Model(Protocol):
+    """A network by name.
 
-    input_shape: sizes of one example, without the batch.   outputs: numbers given for each example, ≥ 1.
-    hidden: widths of the dense layers between input (or convolutions) and output; "linear" has none.
-    dropout: share of hidden units switched off in training, in [0, 1)."""
-    _check(name, input_shape, outputs, hidden, dropout)
-    if name == "auto":
-        name = suited(input_shape)
-    if name == "linear":
-        return linear(input_shape, outputs)
-    return PRESETS[name](input_shape, outputs, hidden, dropout)
+    fits  whether it takes inputs of such a shape, without the batch, and gives outputs of such a shape for
+          one example: (classes,), (classes, None) for outputs at every step of a free length
+    make  the network; `args` are the recipe's model_args"""
+
+    def fits(self, input_shape: Any, outputs: tuple[int | None, ...]) -> bool: ...
+
+    def make(self, input_shape: Any, outputs: tuple[int | None, ...], **args: Any) -> nn.Module: ...
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A network of dense layers or convolutions.   axes: of its inputs, None for any number"""
+
+    network: Callable[..., nn.Sequential]
+    axes: int | None = None
+    plain: bool = False
+
+    def fits(self, input_shape: Any, outputs: tuple[int | None, ...]) -> bool:
+        """One array of fixed sizes, and one row of outputs."""
+        sizes = isinstance(input_shape, tuple) and bool(input_shape) and all(map(_is_count, input_shape))
+        return sizes and len(outputs) == 1 and self.axes in (None, len(input_shape))
+
+    def make(
+        self,
+        input_shape: tuple[int, ...],
+        outputs: tuple[int | None, ...],
+        *,
+        hidden: Sequence[int] = (256, 128),
+        dropout: float = 0.0,
+    ) -> nn.Sequential:
+        """The network; "linear" has no hidden layers."""
+        settings = () if self.plain else (hidden, dropout)
+        return self.network(input_shape, outputs[0], *settings)
+
+
+LINEAR, MLP, CNN = Preset(linear, plain=True), Preset(mlp), Preset(cnn, axes=3)
+
+
+def shape_of(outputs: int | tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """The shape of the outputs for one example, where a number stands for one row."""
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def suited(input_shape: tuple[int, ...]) -> str:
@@ -83,9 +111,19 @@ def _dense(inputs: int, outputs: int, hidden: Sequence[int], dropout: float) -> 
     return [*layers, nn.Linear(inputs, outputs)]
 
 
-def _check(name: str, input_shape: object, outputs: int, hidden: Sequence[int], dropout: float) -> None:
-    if name != "auto" and name not in PRESETS:
-        raise UserError(f"There is no model named {name!r}.{did_you_mean(name, ['auto', *PRESETS])}")
+def check(
+    name: str,
+    input_shape: object,
+    outputs: tuple[int | None, ...],
+    hidden: Sequence[int],
+    dropout: float,
+) -> None:
+    """Raise UserError where a preset cannot be made so."""
+    if len(outputs) > 1:
+        raise UserError(
+            f"The model {name!r} gives one row of outputs an example, and this task needs outputs at every "
+            "position. Give a network of your own: model=net, with classes on the second axis."
+        )
     if not isinstance(input_shape, tuple) or not input_shape or not all(_is_count(n) for n in input_shape):
         raise UserError(
             f"The preset {name!r} takes one input of fixed sizes, got {input_shape!r}. "
@@ -96,7 +134,7 @@ def _check(name: str, input_shape: object, outputs: int, hidden: Sequence[int], 
             f"The preset 'cnn' takes pictures of (channels, height, width) from 2×2, got {input_shape}. "
             f"The preset 'mlp' takes any sizes."
         )
-    if not _is_count(outputs):
+    if not outputs or not _is_count(outputs[0]):
         raise UserError(f"outputs must be a whole number from 1, got {outputs!r}.")
     if not all(_is_count(width) for width in hidden):
         raise UserError(f"hidden must hold widths from 1, such as [256, 128], got {list(hidden)}.")

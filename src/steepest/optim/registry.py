@@ -26,6 +26,12 @@ class Registry(Generic[T]):
         self._own = dict(own)
         self._loaded: dict[str, T] = {}
 
+    def add(self, name: str, thing: T) -> None:
+        """Register an object in this process alone, for a notebook or a test; its name must be free."""
+        if name in self:
+            raise UserError(f"There is a {self.noun} named {name!r} already. Give yours another name.")
+        self._own[name], self._loaded[name] = "", thing
+
     def names(self) -> tuple[str, ...]:
         """All names, the house's first, then those of other packages by the alphabet."""
         return (*self._own, *sorted(self._others().keys() - self._own.keys()))
@@ -48,7 +54,9 @@ class Registry(Generic[T]):
 
     def items(self) -> Iterator[tuple[str, T]]:
         """(name, object) of all, those of other packages first: they know their own data best."""
-        for name in (*self.names()[len(self._own) :], *self._own):
+        added = [name for name, place in self._own.items() if not place]
+        own = [name for name, place in self._own.items() if place]
+        for name in (*added, *self.names()[len(self._own) :], *own):
             yield name, self[name]
 
     def _others(self) -> Mapping[str, EntryPoint]:

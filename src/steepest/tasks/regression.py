@@ -33,7 +33,7 @@ class Numbers(Target):
         """One output a target."""
         return (len(self.names),)
 
-    def fitted(self, target: np.ndarray | None, scale: bool = True) -> Numbers:
+    def fitted(self, target: np.ndarray | None, scale: bool = True, encoders: Any = None) -> Numbers:
         """With mean and deviation of the training targets; without a target, or unscaled, numbers stay."""
         if target is None or not scale:
             return self

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from steepest.data.source import Source
+from steepest.data.tree import Tree
 from steepest.optim.errors import UserError
 
 
@@ -72,14 +73,21 @@ class Target(ABC):
     def shape(self, layout: str) -> tuple[int | None, ...]:
         """Shape of the outputs for one example under a loss of this layout; None for a free length."""
 
-    def fitted(self, target: np.ndarray | None, scale: bool = True) -> Target:
-        """The same with what training targets teach; None where they cannot be looked at. scale: whether
-        numbers may be given another unit, which a loss of the user's own would not know of."""
+    def fitted(self, target: np.ndarray | None, scale: bool = True, encoders: Tree = None) -> Target:
+        """The same with what training targets teach; None where they cannot be looked at.
+
+        scale     whether numbers may be given another unit, which a loss of the user's own would not know of
+        encoders  those of the inputs, for a target that is made of them"""
         return self
 
     @abstractmethod
     def encode(self, target: np.ndarray) -> np.ndarray:
         """Targets as read → targets as the loss takes them. Raises UserError for what was never seen."""
+
+    def derive(self, fields: Tree) -> Any:
+        """Targets out of what was read of the inputs, where a source has none: the next token, the future of
+        a series, the input itself. A tensor or a field, one entry an example."""
+        raise UserError("There is no target to learn from. Give target=, or (X, y).")
 
     def terms(self, target: Tensor) -> Tensor | None:
         """(n,) how many terms of the loss each example brings; None: one each, as the loss is a mean over
@@ -144,7 +152,8 @@ class Task(Protocol):
     recognise  a reason, as a clause, why the source's target is of this task; None where it is not
     pose       the target, checked, with what must be known of all rows: the classes. `args` is the recipe's
                task_args; what the task does not know is refused
-    restore    the target that a run folder keeps"""
+    restore    the target that a run folder keeps
+    derives    (optional) True where the target is made of the inputs, of a source that has none"""
 
     def recognise(self, source: Source) -> str | None: ...
 

@@ -22,6 +22,7 @@ from steepest.train import memory
 from steepest.train.given import Given
 from steepest.train.loss import Loss
 from steepest.train.prepare import Prepared, parts_of
+from steepest.train.preprocessing import Preprocessing
 
 LOOKED_AT = 256
 """Examples that the signal of a fresh network is measured on."""
@@ -34,7 +35,7 @@ def build(
     with rng.preserved():
         rng.seed_all(key(recipe.seed, "weights"))
         outputs = prepared.target.shape(loss.target)
-        model = make(recipe, given, prepared.preprocessing.input_shape, outputs)
+        model = make(recipe, given, prepared.preprocessing, outputs)
         inputs = _taken(model, prepared.train, recipe)
         for name, part in {"val": prepared.val, "test": prepared.test}.items():
             if parts_of(part):  # held in memory: a look costs nothing
@@ -44,26 +45,25 @@ def build(
         return model, _look(model, inputs)
 
 
-def make(recipe: Recipe, given: Given, shape: Any, wanted: tuple[int | None, ...]) -> nn.Module:
-    """The person's network, what their function (input_shape, outputs) makes, or a preset. wanted: shape of
-    the outputs for one example, of which such a function is told the first number."""
-    outputs = wanted[0] or 1
-    name = given.of(recipe, "model")
-    if not isinstance(name, str):
-        return name if isinstance(name, nn.Module) else models.made(name, shape, outputs)
-    if ":" in name:
-        return models.load(name, shape, outputs)
-    if not isinstance(shape, tuple) or any(not isinstance(n, int) for n in shape):
+def make(recipe: Recipe, given: Given, fitted: Preprocessing, wanted: tuple[int | None, ...]) -> nn.Module:
+    """The person's network, what their function (input_shape, outputs) makes, or a model by name.
+
+    wanted: shape of the outputs for one example, of which such a function is told the first number"""
+    asked, shape, args = given.of(recipe, "model"), fitted.input_shape, recipe.model_args
+    if isinstance(asked, nn.Module):
+        return asked
+    if not isinstance(asked, str) or ":" in asked:
+        function = asked if not isinstance(asked, str) else models.imported(asked)
+        name = asked if isinstance(asked, str) else None
+        return models.made(function, shape, wanted[0] or 1, name, args)
+    several = not isinstance(shape, tuple) or any(isinstance(branch, tuple | dict) for branch in shape)
+    if several and asked in ("auto", *models.PRESETS):
         raise UserError(
-            f"The model {name!r} takes one array of inputs; these data have several ({shape}). "
+            f"The model {asked!r} takes one array of inputs; these data have several ({shape}). "
             "Give a network of your own: model=net, called with the inputs by place or by name."
         )
-    if len(wanted) > 1:
-        raise UserError(
-            f"The model {name!r} gives one row of outputs an example, and this task needs outputs at every "
-            "position. Give a network of your own: model=net, with classes on the second axis."
-        )
-    return models.build(name, shape, outputs, hidden=recipe.hidden, dropout=recipe.dropout)
+    settings = {"hidden": recipe.hidden, "dropout": recipe.dropout, "args": args}
+    return models.build(asked, shape, wanted, suits=fitted.suits if asked == "auto" else None, **settings)
 
 
 def _taken(model: nn.Module, part: Any, recipe: Recipe, of: str = "") -> Any:

@@ -15,10 +15,12 @@ from torch import nn
 from steepest import tasks
 from steepest.data import kinds
 from steepest.data.batches import Held
+from steepest.data.fields import Field
 from steepest.data.kinds import table
 from steepest.data.kinds.encoder import Encoder, Impute, Scale, Settings
 from steepest.data.source import Source
 from steepest.data.tree import Tree, apply, count, leaves, pair, tensor, tensors
+from steepest.models.presets import suited
 from steepest.models.probe import apply as called
 from steepest.optim.errors import UserError, did_you_mean
 from steepest.tasks import Target
@@ -100,6 +102,13 @@ class Preprocessing:
         """Inputs read and encoded, as float32 arrays; whole numbers to look up as whole numbers."""
         return apply(lambda features: features.numpy(), Held((self.read(inputs),), self.encode).whole()[0])
 
+    @property
+    def suits(self) -> str:
+        """Name of the model that "auto" stands for."""
+        if isinstance(self.inputs, Encoder):
+            return self.inputs.suits
+        return suited(self.input_shape)
+
     def network(self, model: nn.Module) -> nn.Module:
         """The network that takes what `read` gives; the model itself where nothing is read."""
         return model if self.inputs is None else Encoded(self.inputs, model)
@@ -110,13 +119,9 @@ class Preprocessing:
         of a stream the stream itself.   inputs: those rows, where they were taken already"""
         if not source.view.held:
             return source.view.part(rows)
-        if source.target is None:
-            raise UserError(
-                f"{source.name} has no target to compare with. Give data with the column or array."
-            )
         fields = self.read(take(source.inputs, rows) if inputs is None else inputs)
-        parts = [fields, tensor(self.target.encode(source.target[rows]))]
-        counted = self.target.terms(parts[1])
+        parts = [fields, self._targets(source, rows, fields)]
+        counted = None if isinstance(parts[1], Field) else self.target.terms(parts[1])
         weight = None if source.weight is None else source.weight[rows]
         if counted is not None:  # an example counts by the terms that it brings to the loss
             weight = counted.numpy() * (1.0 if weight is None else weight)
@@ -124,9 +129,20 @@ class Preprocessing:
             with np.errstate(over="ignore"):  # the mean of the weights is checked when it is divided by
                 parts.append(tensor(weight.astype(np.float32)))
         held = Held(tensors(tuple(parts)), self.encode)
+        if any(isinstance(leaf, Field) for leaf in leaves(held.data)):
+            return held
         wide = 4 * count(fields) * sum(int(np.prod(shape)) for shape in shapes(self.input_shape))
         narrow = sum(leaf.nbytes for leaf in leaves(fields))
         return held.whole() if wide <= max(AHEAD, narrow) else held
+
+    def _targets(self, source: Source, rows: np.ndarray, fields: Tree) -> Any:
+        if source.target is not None:
+            return tensor(self.target.encode(source.target[rows]))
+        if source.targets:
+            raise UserError(
+                f"{source.name} has no target to compare with. Give data with the column or array."
+            )
+        return self.target.derive(fields)
 
     def decode(self, outputs: np.ndarray | torch.Tensor) -> np.ndarray:
         """Answers in the target's own words or units: labels as text, or numbers."""
@@ -195,8 +211,8 @@ def fit(
     settings = Settings(scale, impute, kind_args or {}, isinstance(taught, dict | tuple), embeds)
     _check_args(settings, taught)
     encoders = _fitted(taught, ALONE, settings)
-    assert source.target is not None
-    fitted = target.fitted(source.target[train], scale_target)
+    column = None if source.target is None else source.target[train]
+    fitted = target.fitted(column, scale_target, encoders)
     return Preprocessing(encoders, fitted, apply(lambda one: tuple(one.shape), encoders))
 
 
@@ -209,7 +225,7 @@ def shapes(tree: Tree) -> list[tuple[int, ...]]:
     """The shapes in a tree of them."""
     if isinstance(tree, dict):
         tree = tuple(tree.values())
-    if all(isinstance(size, int) for size in tree):
+    if all(isinstance(size, int | None) for size in tree):
         return [tree]
     return [shape for branch in tree for shape in shapes(branch)]
 
@@ -239,7 +255,7 @@ def _plain(tree: Tree) -> Any:
     """A tree of encoders or shapes as JSON's own types."""
     if isinstance(tree, dict):
         return {"dict": {name: _plain(branch) for name, branch in tree.items()}}
-    if isinstance(tree, tuple) and not all(isinstance(part, int) for part in tree):
+    if isinstance(tree, tuple) and not all(isinstance(part, int | None) for part in tree):
         return {"tuple": [_plain(branch) for branch in tree]}
     if isinstance(tree, Encoder):
         return {"kind": tree.kind, **tree.config()}

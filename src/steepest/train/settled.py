@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from steepest.models.presets import suited
 from steepest.optim import rules, schedule
 from steepest.optim.batch import BatchPolicy, Compensated
 from steepest.optim.engines.torch.of_model import optimizer
@@ -48,7 +47,7 @@ def settled(recipe: Recipe, given: Given, prepared: Prepared, loss: Loss, thread
     if recipe.loss == "auto":
         choices["loss"] = loss.name
     if recipe.model == "auto":
-        choices["model"] = suited(prepared.preprocessing.input_shape)
+        choices["model"] = prepared.preprocessing.suits
     return recipe.model_copy(update=choices)
 
 

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from steepest.data.kinds.encoder import Encoder, Kind, Settings
+from steepest.data.source import Source
 from steepest.optim.errors import UserError
 from steepest.optim.registry import Registry
 
-__all__ = ["KINDS", "Encoder", "Kind", "Settings", "fit", "recognised", "restore"]
+__all__ = ["KINDS", "Encoder", "Kind", "Settings", "fit", "opened", "recognised", "restore"]
 
 KINDS: Registry[Any] = Registry(
     "kind of data",
@@ -38,6 +39,14 @@ def recognised(field: Any, name: str, settings: Settings) -> tuple[str, Any]:
         f"Input {name!r} ({held}) is of no known kind of data: "
         f"{', '.join(KINDS.names())}. Name one: kind_args={{{name!r}: {{'kind': …}}}}."
     )
+
+
+def opened(data: Any, target: Any = None) -> Source | None:
+    """Data of a form that a kind of its own reads; None where none does."""
+    for _, kind in KINDS.items():
+        if hasattr(kind, "open") and (source := kind.open(data, target)) is not None:
+            return source
+    return None
 
 
 def fit(field: Any, name: str, settings: Settings) -> Encoder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -47,11 +47,15 @@ class Encoder(nn.Module, ABC):
     is their one home; weights that are trained belong to the network, not here.
 
     kind   its name in the registry;   suits: name of the model that "auto" takes for it alone
-    shape  of the features of one example"""
+    shape  of the features of one example; None for a free length"""
 
     kind: str
-    suits: ClassVar[str] = "mlp"
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
+
+    @property
+    def suits(self) -> str:
+        """Name of the model that suits."""
+        return "mlp"
 
     @abstractmethod
     def read(self, raw: Any) -> Tree:
@@ -76,7 +80,9 @@ class Kind(Protocol):
     recognise  a reason, as a clause, why a field is of this kind; None where it is not. A field is a polars
                column of a table, or an array with one entry an example
     fit        an encoder, by the training examples alone. `name` is the field's
-    restore    the encoder that a run folder keeps"""
+    restore    the encoder that a run folder keeps
+    open       (optional) data of a form of its own, such as a list of files, as a Source; None where they are
+               not. `target` is what was given with them: None when there is only something to predict for"""
 
     def recognise(self, field: Any, settings: Settings) -> str | None: ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,10 @@ from steepest.data.kinds.scaled import Scaled, Scaling
 class Picture(Scaled):
     """Pictures of one size."""
 
-    suits: ClassVar[str] = "cnn"
+    @property
+    def suits(self) -> str:
+        """Convolutions, but for pictures that are too small to be halved."""
+        return "cnn" if all(side is not None and side >= 4 for side in self.shape[1:]) else "mlp"
 
 
 def recognise(field: Any, settings: Settings) -> str | None:

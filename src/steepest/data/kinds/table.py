@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,18 @@ class Table(Encoder):
         self.kind, self.numbers, self.categories, self.others = "table", numbers, categories, dict(others)
         parts = [numbers, categories if categories.categories else None, *others.values()]
         self.parts = nn.ModuleList(part for part in parts if part is not None)
-        self.shape = (sum(int(np.prod(part.shape)) for part in self.encoders()),)
+        alone = self.encoders()
+        self.shape = (
+            alone[0].shape
+            if len(alone) == 1
+            else (sum(math.prod(n or 1 for n in part.shape) for part in self.encoders()),)
+        )
+
+    @property
+    def suits(self) -> str:
+        """That of a column that stands alone, else dense layers."""
+        alone = self.encoders()
+        return alone[0].suits if len(alone) == 1 else "mlp"
 
     def encoders(self) -> list[Encoder]:
         """The encoders that give features, in order."""

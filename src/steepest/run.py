@@ -166,9 +166,9 @@ class Run:
         It reads its rows from a file: torch.save(run.tensors(), "data.pt"). What was an object of yours
         stands in it as a function to fill in; a network that is handed over, Run(folder, model=net), is
         written out where it is a stack of torch's own layers."""
-        from steepest.program import facts, write
+        from steepest.export.program import write
 
-        return write(facts(self._files, self.chosen, self._model))
+        return write(self._files, self.chosen, self._model)
 
     def tensors(self, **objects: Any) -> dict[str, Any]:
         """The rows as the run prepared them: {"train": (inputs, target), "val": …, "test": …}, weights third.

@@ -13,7 +13,7 @@ from torch import Tensor
 from steepest.data.source import Source
 from steepest.optim.errors import UserError, did_you_mean
 from steepest.tasks.measures import ClassificationMetrics
-from steepest.tasks.target import Target, check_finite, floats, missing, refuse_args
+from steepest.tasks.target import Expressions, Target, check_finite, floats, missing, refuse_args
 
 FEW = 20
 """Whole numbers of at most so many different values are labels; a quality from 3 to 9 is, an age is not."""
@@ -127,6 +127,12 @@ class Classes(Target):
         truth = np.array(self.classes)[target.long().cpu().numpy().reshape(-1)]
         score = self.probabilities(outputs.cpu()).max(axis=1)
         return {"truth": truth, "guess": self.decode(outputs).reshape(-1), "score": score.reshape(-1)}
+
+    def expressions(self, layout: str) -> Expressions:
+        """Accuracy: the largest output is the class; of a single one the sign tells."""
+        one = layout == "flags"
+        guess = "(outputs.reshape(target.shape) > 0)" if one else "outputs.argmax(1)"
+        return Expressions("accuracy", f"({guess} == target).float()")
 
     def sentences(self) -> list[str]:
         """What is predicted, and why it is taken for that."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from steepest.data.source import Source
 from steepest.optim.errors import UserError
 from steepest.tasks.measures import LabelMetrics
-from steepest.tasks.target import Target, check_finite, floats, missing, refuse_args
+from steepest.tasks.target import Expressions, Target, check_finite, floats, missing, refuse_args
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,10 @@ class Labels(Target):
     def examples(self, outputs: Tensor, target: Tensor) -> dict[str, np.ndarray]:
         """0 and 1 by label."""
         return {"truth": target.cpu().numpy().astype(np.int64), "guess": self.decode(outputs)}
+
+    def expressions(self, layout: str) -> Expressions:
+        """Accuracy: the share of right labels."""
+        return Expressions("accuracy", "((outputs > 0) == target).float()")
 
     def sentences(self) -> list[str]:
         """What is predicted, and why it is taken for that."""

@@ -14,7 +14,7 @@ from steepest.data.tree import leaves
 from steepest.optim.errors import UserError
 from steepest.tasks.classification import Classes, label, numbered
 from steepest.tasks.measures import ClassificationMetrics
-from steepest.tasks.target import Target, floats, refuse_args
+from steepest.tasks.target import Expressions, Target, floats, refuse_args
 
 IGNORED = -100
 """Label of positions that do not count, such as padding; torch's own."""
@@ -100,6 +100,12 @@ class Positions(Target):
         names, shares = np.array(self.classes), outputs.cpu().softmax(1)
         truth, guess = target.cpu()[counts].numpy(), shares.argmax(1)[counts].numpy()
         return {"truth": names[truth], "guess": names[guess], "score": shares.amax(1)[counts].numpy()}
+
+    def expressions(self, layout: str) -> Expressions:
+        """Accuracy over the positions that count."""
+        terms = "(target >= 0).flatten(1).sum(1).clamp_min(1)"
+        hits = "(outputs.argmax(1) == target).flatten(1).sum(1)"
+        return Expressions("accuracy", hits, terms=terms)
 
     def sentences(self) -> list[str]:
         """What is predicted, and why it is taken for that."""

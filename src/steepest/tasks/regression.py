@@ -12,7 +12,7 @@ from torch import Tensor
 from steepest.data.source import Source
 from steepest.optim.errors import UserError
 from steepest.tasks.measures import RegressionMetrics
-from steepest.tasks.target import Target, check_finite, floats, refuse_args
+from steepest.tasks.target import Expressions, Target, check_finite, floats, refuse_args
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,16 @@ class Numbers(Target):
     def constant(self, target: Tensor) -> Tensor:
         """The mean."""
         return target.double().mean(0).reshape(len(self.names)).float()
+
+    def expressions(self, layout: str) -> Expressions:
+        """RMSE in the target's units."""
+        one = len(self.scale) == 1
+        error = f"{'SD' if one else 'target.new_tensor(SD)'} * (outputs.reshape_as(target) - target)"
+        unit = (
+            self.scale[0] if one else list(self.scale),
+            "standard deviation of the target: the network's unit",
+        )
+        return Expressions("rmse", f"({error}).square()", "math.sqrt(mean)", constants={"SD": unit})
 
     def sentences(self) -> list[str]:
         """What is predicted and why; how it is standardised."""

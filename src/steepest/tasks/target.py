@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -34,6 +35,21 @@ class Measures(Protocol):
     def reset(self) -> None:
         """Forget what was counted."""
         ...
+
+
+@dataclass(frozen=True)
+class Expressions:
+    """How programs (`Run.code`) measure a task: Python of `outputs` and `target`, as the loss takes them.
+
+    metric  name of the measure;   each: its terms, of which the mean over examples is taken
+    whole   the measure of that `mean`;   terms: how many terms of the loss each example brings, where that
+            is not one or as many each;   constants: name → (value, what it is), of names in capitals"""
+
+    metric: str
+    each: str
+    whole: str = "mean"
+    terms: str = ""
+    constants: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
 
 
 class Target(ABC):
@@ -131,6 +147,10 @@ class Target(ABC):
     def examples(self, outputs: Tensor, target: Tensor) -> dict[str, np.ndarray]:
         """What examples.npz keeps for the report: truth and guess, and how sure each guess was (score)."""
         return {"truth": self.decode(target), "guess": self.decode(outputs)}
+
+    def expressions(self, layout: str) -> Expressions | None:
+        """How a program measures it under a loss of this layout; None: by the loss alone."""
+        return None
 
     @abstractmethod
     def sentences(self) -> list[str]:

@@ -1,0 +1,1 @@
+"""A run taken elsewhere: as a program of plain PyTorch."""

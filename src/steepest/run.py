@@ -173,9 +173,10 @@ class Run:
     def tensors(self, **objects: Any) -> dict[str, Any]:
         """The rows as the run prepared them: {"train": (inputs, target), "val": …, "test": …}, weights third.
 
-        objects: data=, val=, test= and others that were objects, handed over again as for `resume`."""
+        objects: data=, val=, test=, model=, others that were objects, handed over again as for `resume`."""
         recipe = self.recipe.provisional()
-        _, given = separate(recipe.model_dump() | self._objects | objects)
+        held_model = {} if self._model is None else {"model": self._model}
+        _, given = separate(recipe.model_dump() | self._objects | held_model | objects)
         prepared = prepare(recipe, given)
         parts = {name: getattr(prepared, name) for name in ("train", "val", "test")}
         held = {n: p.whole() if isinstance(p, Held) else p for n, p in parts.items() if parts_of(p)}

@@ -253,7 +253,8 @@ def _about(folder: Folder, chosen: Mapping[str, Any], model: nn.Module | None) -
         **_own(recipe, loss, theirs),
     }
     notes = [textwrap.fill(comment(f"- {note}"), WIDTH, subsequent_indent="  ") for note in theirs.notes]
-    objects = ", ".join(f"{name}={name}" for name in DATA if str(getattr(recipe, name)).startswith(MARK))
+    handed = (*DATA, "model")
+    objects = ", ".join(f"{name}={name}" for name in handed if str(getattr(recipe, name)).startswith(MARK))
     found = Code('str(torch.accelerator.current_accelerator() or "cpu")')
     return parts | {
         "name": comment(folder.path.name),

@@ -1,5 +1,9 @@
 """Every task goes through `fit`, and comes back as predictions, probabilities and metrics of its own."""
 
+import ast
+import json
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -192,6 +196,41 @@ def test_presets_say_that_they_give_no_outputs_at_positions():
 def test_wishes_that_cannot_be(target, settings, says):
     with pytest.raises(st.UserError, match=says):
         st.fit((X, target), **QUICK | settings)
+
+
+def test_the_best_constant_answer_is_on_record():
+    found = {}
+    for name, target in {
+        "class": np.where(X[:, 0] > -0.5, "often", "seldom"),
+        "number": X[:, 0],
+        "flags": FLAGS,
+    }.items():
+        run = st.fit((X, target), budget="2 steps", lr=0.01, log=[], out=name)
+        found[name] = json.loads((run.folder / "result.json").read_text())["baseline"]
+        kept = np.load(run.folder / "examples.npz")["truth"]
+        if name == "class":
+            assert found[name]["test/accuracy"] == pytest.approx(np.mean(kept == "often"))
+    assert found["number"]["test/r2"] <= 0
+    assert found["number"]["test/rmse"] == pytest.approx(1, rel=0.4)
+    assert "test/f1" in found["flags"]
+
+
+NAMES = {"classification", "regression", "multilabel", "positions"}
+
+
+def test_nothing_but_the_tasks_asks_which_task_it_is():
+    source = Path(st.__file__).parent
+    rooms = {source / "tasks", source / "train" / "format_1.py"}
+    named = [
+        f"{path}:{node.lineno}"
+        for path in source.rglob("*.py")
+        if not rooms & {path, path.parent}
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+        if isinstance(side, ast.Constant) and side.value in NAMES
+    ]
+    assert named == []
 
 
 @pytest.mark.parametrize("target", [FLAGS, FLAGS[:, 0], X, X[:, 0], np.arange(N) % 5])

@@ -46,6 +46,13 @@ def test_they_cannot_be_stratified(tmp_path) -> None:
         trained(tmp_path, split="stratified")
 
 
+def test_arrays_of_several_labels_are_learnt_alike(tmp_path) -> None:
+    x = Text().x
+    run = st.fit((x, x), model=Letters(), out=tmp_path / "run", budget="60 steps", rule="adamw", lr=0.1)
+    assert run.metrics["test/accuracy"] == 1.0
+    assert run.recipe.task == "positions"
+
+
 def test_several_numbers_are_no_classes(tmp_path) -> None:
     with pytest.raises(UserError, match="one target"):
         st.fit((torch.randn(80, 6), torch.randn(80, 2)), out=tmp_path / "run", task="classification")

@@ -60,7 +60,7 @@ class Registry(Generic[T]):
             yield name, self[name]
 
     def _others(self) -> Mapping[str, EntryPoint]:
-        return _entries(self.group, tuple(sys.path))
+        return {entry.name: entry for entry in _entries(tuple(sys.path)).select(group=self.group)}
 
     def _load(self, entry: EntryPoint) -> T:
         try:
@@ -73,6 +73,6 @@ class Registry(Generic[T]):
 
 
 @cache
-def _entries(group: str, path: tuple[str, ...]) -> dict[str, Any]:
-    """Entry points of a group by name; looked up once for each search path."""
-    return {entry.name: entry for entry in entry_points(group=group)}
+def _entries(path: tuple[str, ...]) -> Any:
+    """The entry points of all packages, looked up once for each search path."""
+    return entry_points()

@@ -31,7 +31,6 @@ class Classes(Target):
     task: ClassVar[str] = "classification"
     noun: ClassVar[str] = "a class"
     loss: ClassVar[str] = "cross_entropy"
-    report: ClassVar[tuple[str, ...]] = ("mistakes", "confusion")
     draws: ClassVar[bool] = True
 
     @property

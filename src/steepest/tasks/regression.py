@@ -27,7 +27,6 @@ class Numbers(Target):
     noun: ClassVar[str] = "a number"
     loss: ClassVar[str] = "mean_squared_error"
     layouts: ClassVar[tuple[str, ...]] = ("numbers",)
-    report: ClassVar[tuple[str, ...]] = ("scatter",)
 
     def shape(self, layout: str) -> tuple[int]:
         """One output a target."""

@@ -61,16 +61,14 @@ class Target(ABC):
     loss     name of the loss that suits;   layouts: kinds of targets that losses may take it as: "classes"
              (whole numbers 0 … K-1), "flags" (0 or 1), "numbers"
     losses   losses of its own by name: (formula of (outputs, target), layout), offered beside the usual ones
-    report   parts of the report that show it: "mistakes", "confusion", "scatter" """
+    draws    whether labels can be drawn from the outputs of one example: its classes exclude each other"""
 
     task: ClassVar[str]
     noun: ClassVar[str]
     loss: ClassVar[str]
     layouts: tuple[str, ...]
     losses: ClassVar[Mapping[str, tuple[Any, str]]] = {}
-    report: ClassVar[tuple[str, ...]] = ()
     draws: ClassVar[bool] = False
-    """Whether labels can be drawn from the outputs of one example: its classes exclude each other."""
     classes: tuple[str, ...] | None = None
     names: tuple[str, ...]
     why: str

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from steepest import evidence as records
 from steepest.evidence import Evidence
 from steepest.files import Folder, write_atomic
+from steepest.train import metrics
 from steepest.train.fitting import averages, measure, predictions, renew
 from steepest.train.job import Job
 from steepest.train.loop import Loop
@@ -36,9 +37,25 @@ def finish(job: Job, steps: Loop, folder: Folder) -> dict[str, Any]:
         data = job.batches_of(job.prepared.test)
         tested = measure(job, data, job.metrics())
         result["metrics"] |= {f"test/{name}": value for name, value in tested.items()}
+        result["baseline"] = {f"test/{name}": value for name, value in _baseline(job).items()}
         write_atomic(folder.examples, _examples(job))
     write_atomic(folder.result, json.dumps(result, indent=1).encode())
     return result
+
+
+def _baseline(job: Job) -> dict[str, float]:
+    """What the best constant answer, the most frequent class or the mean, comes to on the test part.
+
+    {} where targets are not held in memory, or the task has no such answer."""
+    train, test = parts_of(job.prepared.train), parts_of(job.prepared.test)
+    if not train or not test or not all(isinstance(part[1], torch.Tensor) for part in (train, test)):
+        return {}
+    constant = job.prepared.target.constant(train[1])
+    if constant is None:
+        return {}
+    measures = metrics.build(job.prepared.target)
+    measures.update(constant.expand(len(test[1]), *constant.shape), test[1], *test[2:3])
+    return measures.compute()
 
 
 def ship(job: Job, steps: Loop, folder: Folder) -> None:

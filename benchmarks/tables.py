@@ -60,11 +60,12 @@ def measure(options: argparse.Namespace) -> None:
                 found = dict(zip(IDENTITY, one, strict=True)) | trained(data, budget, seed)
                 with open(RESULTS / "tables.jsonl", "a", encoding="utf-8") as file:
                     file.write(json.dumps(found | surroundings()) + "\n")
-                print(*one, f"{found['val/loss']:.4g} {found['test/loss']:.4g} back={found['back']}", flush=True)
+                ends = f"{found['val/loss']:.4g} {found['test/loss']:.4g}"
+                print(*one, ends, "began again" if found["back"] else "", flush=True)
 
 
 def compared(code: str, other: str) -> Iterator[str]:
-    """By table and budget: pairs, those in which `other` went back, and the geometric mean of ratios of ends."""
+    """By table and budget: pairs, those that began again on their way, geometric means of ratios of ends."""
     held = known()
     cells = sorted({key[1:3] for key in held if key[0] == code})
     for data, budget in cells:
@@ -78,10 +79,9 @@ def compared(code: str, other: str) -> Iterator[str]:
             for name in ("val/loss", "test/loss")
         }
         lower = sum(one["test/loss"] < beside["test/loss"] for one, beside in went)
-        yield (
-            f"{data} {budget}: {len(pairs)} pairs, {len(went)} of them went back, {lower} of these lower on test; "
-            f"ratio val {ratios['val/loss']:.3f} test {ratios['test/loss']:.3f}"
-        )
+        ends = ", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items())
+        yield f"{data} {budget}: {len(pairs)} pairs, ratios of ends {ends}"
+        yield f"    {len(went)} began again in one of them; of these {lower} end lower on test"
 
 
 def numbers(text: str) -> list[int]:
@@ -92,7 +92,8 @@ def numbers(text: str) -> list[int]:
 
 def main() -> None:
     """Measure, then compare where another code is named."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("code", help="a name for the code that is installed")
     parser.add_argument("--seeds", type=numbers, default="0-4")
     parser.add_argument("--budgets", type=numbers, default="400,2000")

@@ -1,7 +1,6 @@
 """A search with a budget in steps knows no clock: it repeats and resumes to the identical bits."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -93,53 +92,6 @@ def test_the_winners_updates_are_those_of_a_run_under_its_settings(monkeypatch: 
     one, other = (load_file(run.folder / "model.safetensors") for run in (found, alone))
     assert chosen["step"] > 0
     assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-def only(way: str, patch: pytest.MonkeyPatch) -> None:
-    """Let every run be worse than what it may go back to, and this be the only way."""
-    from steepest.tuning import insurance
-
-    patch.setattr(insurance, "REGRET", dict.fromkeys(insurance.REGRET, -math.inf))
-    other = {"_to_default", "_to_lower"} - {way}
-    patch.setattr(insurance, other.pop(), lambda *given: None)
-
-
-def test_a_bad_choice_is_taken_back_once(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The default arm goes on from where it was stopped, as if it had been chosen."""
-    settings: dict[str, Any] = SETTINGS | {"schedule": "constant", "patience": 1000}
-    with monkeypatch.context() as patch:
-        only("_to_default", patch)
-        run = st.fit((X, y), lr="auto", out="back", **settings)
-    shown = capsys.readouterr().out
-    assert shown.count("measured first") == shown.count("run folder") == 1, "the start is shown once"
-    assert shown.count("sanity sound") == 1, "what was told as it was measured is not told again"
-    assert shown.count("num_threads") == 1, "and what was not is told on the start page"
-    assert run.chosen["arm"] == 0
-    assert run.chosen["lr"] == 1e-3
-    assert run.status == "finished"
-    assert [one.decided for one in run.evidence if one.choice == "insurance"] == ["adamw 0.001"]
-    alone = st.fit((X, y), lr=1e-3, out="alone", **settings | {"budget": f"{run.steps} steps"})
-    one, other = (load_file(path.folder / "model.safetensors") for path in (run, alone))
-    assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-def test_a_rate_that_is_too_high_is_lowered_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The winner goes on from where the search ended, at the next lower rate and the decay of that."""
-    settings: dict[str, Any] = SETTINGS | {"schedule": "constant", "patience": 1000}
-    kept = st.fit((X, y), lr="auto", weight_decay="auto", out="kept", **settings)
-    with monkeypatch.context() as patch:
-        only("_to_lower", patch)
-        run = st.fit((X, y), lr="auto", weight_decay="auto", out="lower", **settings)
-    assert run.status == "finished"
-    assert (run.chosen["arm"], run.chosen["step"]) == (kept.chosen["arm"], kept.chosen["step"])
-    assert run.chosen["lr"] == pytest.approx(kept.chosen["lr"] / 10**0.5)
-    assert run.chosen["weight_decay"] > kept.chosen["weight_decay"]
-    assert run.history["lr"].to_list()[-1] == pytest.approx(run.chosen["lr"])
-    said = [one.decided for one in run.evidence if one.choice == "insurance"]
-    assert said == [f"adamw {run.chosen['lr']:.3g}"]
-    assert run.steps < kept.steps
 
 
 def test_more_budget_goes_on_from_what_was_chosen() -> None:

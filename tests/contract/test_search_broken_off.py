@@ -1,7 +1,5 @@
-"""A search that is broken off, or a run that goes back from one, goes on as if it had never been."""
+"""A search that is broken off goes on as if it had never been."""
 
-import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from torch import nn
 
 import steepest as st
 from steepest.evidence import Evidence
-from steepest.tuning import handover, insurance, search
+from steepest.tuning import handover, search
 from steepest.tuning.journal import Journal
 
 draw = np.random.default_rng(0)
@@ -95,54 +93,6 @@ def test_more_budget_within_a_search_begins_it_anew() -> None:
     more, whole = st.resume("more", data=(X, y), budget="+200 steps"), fit("whole", "600 steps")
     assert more.chosen == whole.chosen
     assert same_weights(more, whole)
-
-
-def always_back(way: str, patch: pytest.MonkeyPatch) -> None:
-    """Let every run be worse than what it may go back to, and this be the only way."""
-    patch.setattr(insurance, "REGRET", dict.fromkeys(insurance.REGRET, -np.inf))
-    patch.setattr(insurance, ({"_to_default", "_to_lower"} - {way}).pop(), lambda *given: None)
-
-
-def test_a_kill_while_a_run_is_taken_back_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    always_back("_to_default", monkeypatch)
-
-    def fit(out: str) -> st.Run:
-        return st.fit((X, y), **SETTINGS, lr="auto", schedule="constant", budget="400 steps", out=out)
-
-    def half_way(folder: Any, *rest: Any, **named: Any) -> None:
-        if Path(folder).name.startswith(".checkpoints"):
-            for file in Path(folder).rglob("model.safetensors"):
-                file.unlink()
-            raise Killed
-        real(folder, *rest, **named)
-
-    real = shutil.rmtree
-    killed(lambda patch: patch.setattr(shutil, "rmtree", half_way), lambda: fit("broken"))
-    resumed, whole = st.resume("broken", data=(X, y)), fit("whole")
-    assert resumed.chosen["arm"] == whole.chosen["arm"] == 0
-    assert same_weights(resumed, whole)
-    assert not list(Path("broken").glob(".checkpoints*"))
-
-
-def test_a_default_that_goes_on_has_the_warmup_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That of the winner ended with the search, at a height that the default had not come to."""
-    always_back("_to_default", monkeypatch)
-    course = {"lr": "auto", "schedule": "auto", "warmup": "150 steps"}
-    run = st.fit((X, y), **SETTINGS, **course, budget="400 steps", out="back")
-    assert run.chosen["arm"] == 0
-    assert run.chosen["warmup"] == run.chosen["begin"] == 150
-    rates = dict(zip(run.history["step"], run.history["lr"], strict=True))
-    rising = {step: lr for step, lr in rates.items() if step < 140}
-    assert rising == pytest.approx({step: run.chosen["lr"] * (step + 1) / 150 for step in rising})
-
-
-def test_seconds_of_a_run_are_those_of_its_search_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    always_back("_to_lower", monkeypatch)
-    run = st.fit((X, y), **SETTINGS, lr="auto", schedule="constant", budget="400 steps", out="back")
-    held = {path.name: json.loads(path.read_text()) for path in (run.folder / "search").glob("*.json")}
-    searched = sum(one.get("seconds", 0.0) for name, one in held.items() if name != "lost.json")
-    assert held["lost.json"]["seconds"] > 0
-    assert run.history["seconds"][0] >= searched > 0
 
 
 def test_threads_that_were_chosen_are_those_of_a_resumed_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,7 +182,7 @@ def test_so_does_one_in_the_middle_of_an_arm(
     assert st.Run(tmp_path / "run").status == "finished"
 
 
-@pytest.mark.parametrize(("name", "content"), [("held.json", '{"hello": 1}'), ("start.safetensors", "")])
+@pytest.mark.parametrize(("name", "content"), [("sanity.json", '{"hello": 1}'), ("start.safetensors", "")])
 def test_a_measurement_that_is_none_is_named(tmp_path: Path, name: str, content: str) -> None:
     out = tmp_path / "run"
     running = held(out)
@@ -209,7 +209,7 @@ def test_a_damaged_measurement_is_named(tmp_path: Path) -> None:
         fit(out)
 
 
-@pytest.mark.parametrize("name", ["chosen.json", "held.json"])
+@pytest.mark.parametrize("name", ["chosen.json", "sanity.json"])
 def test_what_a_run_that_goes_on_reads_of_its_search_is_named_too(tmp_path: Path, name: str) -> None:
     fit(tmp_path / "run")
     (tmp_path / "run" / "search" / name).write_text("")

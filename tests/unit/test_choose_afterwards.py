@@ -1,4 +1,4 @@
-"""What follows a search: more budget, ways back, a full disk, a warmup of one's own, and how it is told."""
+"""What follows a search: more budget, a full disk, a warmup of one's own, and how it is told."""
 
 import signal
 from collections.abc import Generator, Iterator
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from small_search import LINE, SLOW, X, fit, told, z
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
@@ -21,27 +20,15 @@ from steepest.optim.errors import UserError
 from steepest.recipe import Recipe
 from steepest.rules import SGD, AdamW
 from steepest.schedule import Cosine
-from steepest.train import checkpoint
 from steepest.train.given import separate
 from steepest.train.interrupt import Interrupted
 from steepest.train.job import build
-from steepest.tuning import constants, insurance, pace, race, rungs, search, trial
+from steepest.tuning import pace, race, search, trial
 
 
 @pytest.fixture(autouse=True)
 def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def test_more_budget_asks_for_no_way_back_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The states of all arms went when the run had been looked at; what it has trained must not go too."""
-    run = fit(lr="auto", **LINE)
-    assert told(run, "insurance").decided == "kept"
-    assert told(run, "insurance").why.endswith(": ahead; 2 standard errors are the limit")
-    monkeypatch.setattr(insurance, "REGRET", dict.fromkeys(insurance.REGRET, -np.inf))
-    before = run.steps
-    assert st.resume(run.folder, budget="+6000 steps", data=(X, z)).steps == before + 6000
-    assert checkpoint.steps(run.folder / "checkpoints")
 
 
 def test_a_default_that_dies_is_no_way_back() -> None:
@@ -166,70 +153,10 @@ def test_costs_go_by_the_usual_size_of_batches_that_vary(policy: str) -> None:
     assert build(Recipe.of(written), given).size == 64
 
 
-class Heard:
-    """A logger that notes what it is told."""
-
-    def __init__(self) -> None:
-        self.words: list[str] = []
-
-    def config(self, settings: dict[str, Any]) -> None:
-        self.words.append("config")
-
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        self.words.append("log")
-
-    def close(self, status: str) -> None:
-        self.words.append(status)
-
-
-def test_a_logger_takes_a_run_that_goes_back_for_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(insurance, "REGRET", dict.fromkeys(insurance.REGRET, -np.inf))
-    heard = Heard()
-    run = fit(lr="auto", log=[heard], **LINE)
-    assert told(run, "insurance").decided != "kept"
-    assert (heard.words[0], heard.words.count("config")) == ("config", 1)
-    assert [word for word in heard.words if word not in ("config", "log")] == ["finished"] == heard.words[-1:]
-
-
-@pytest.mark.parametrize("steps", [330, 400, 600, 1000, 3000])
-def test_a_run_that_goes_back_keeps_to_the_share_of_a_search(
-    steps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is looked at sooner where a search has left less; and a default that has won goes back too."""
-    monkeypatch.setattr(insurance, "REGRET", dict.fromkeys(insurance.REGRET, -np.inf))
-    monkeypatch.setattr(rungs, "TIE", np.inf)
-    network: dict[str, Any] = {"model": "mlp", "hidden": [16], "batch_size": 64}
-    run = fit(load_digits(return_X_y=True), f"{steps} steps", lr="auto", rule="auto", **network)
-    assert told(run, "lr").decided == pytest.approx(0.01)
-    assert run.chosen["again"]
-    assert run.chosen["lr"] == pytest.approx(10**-2.5)
-    lost = run.chosen["gradients"] - run.chosen["reused"]
-    looks = len(run.history) * constants.FORWARD * 270 / 64
-    assert 0.05 * steps < lost + looks <= constants.LARGEST_SHARE * steps
-
-
-def test_what_says_which_arm_was_the_one_to_beat_may_be_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "asdict", lambda arm: {"rle": arm.rule})
-    with pytest.raises(UserError, match=r"default\.json.*damaged.*search anew"):
-        fit(lr="auto", **LINE)
-
-
 def test_a_warmup_is_no_part_of_the_look_at_one_batch() -> None:
     """Twenty updates of a run of 2000 or more, which a longer rise would leave nothing of."""
     run = fit(budget="3000 steps", lr="auto", warmup="200 steps", **LINE)
     assert told(run, "sanity").decided == "sound"
-
-
-def test_ways_back_are_reckoned_under_the_batch_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = Evidence("batch_size", 16, "said by the test")
-    monkeypatch.setattr(search, "choose_batch", lambda *given: small)
-    monkeypatch.setattr(insurance, "REGRET", dict.fromkeys(insurance.REGRET, -np.inf))
-    free: dict[str, Any] = dict.fromkeys(("rule", "lr", "batch_size", "weight_decay"), "auto")
-    run = st.fit(load_digits(return_X_y=True), budget="1000 steps", model="mlp", hidden=[16], **free)
-    assert run.chosen["again"]
-    assert (lr := run.chosen["lr"]) < 0.04
-    memory = min(constants.TAU * told(run, "horizon").decided, constants.REMEMBERED * len(run.history))
-    assert run.chosen["weight_decay"] == pytest.approx(min(1 / (lr * memory), constants.DECAY_CAP), rel=0.1)
 
 
 def test_what_a_race_has_spent_is_spent_where_memory_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:

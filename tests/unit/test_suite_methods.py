@@ -19,9 +19,7 @@ from benchmarks.suite.ours import AUTO, RATE, Batches, fitted
 from benchmarks.suite.running import Wanted
 from benchmarks.suite.workloads import Task, Workload, classes, dense
 from steepest.commands import lifecycle
-from steepest.evidence import Evidence
 from steepest.train.guard import Diverged
-from steepest.tuning import handover
 from steepest.tuning.constants import SHORT
 
 pytestmark = pytest.mark.full
@@ -76,21 +74,6 @@ def test_auto_is_repeatable_and_says_what_it_chose() -> None:
     assert config["chosen"]["rule"] == choices["rule"]["decided"]
     assert choices["rung 1"]["candidates"]
     assert config["asked"] == AUTO
-
-
-def test_a_run_that_goes_back_to_the_default_spends_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-
-    def regret(job: Any, insurance: Any, shown: Any) -> tuple[Any, Evidence]:
-        asked.append(insurance)
-        back = next(way.chosen for way in insurance.ways if way.chosen.arm == 0)
-        return back, Evidence("insurance", back.name, "said by the test")
-
-    monkeypatch.setattr(handover, "regret", regret)
-    watch, config = ran("auto", 500)
-    assert len(asked) == 1, "the default won: choose another task"
-    assert config["chosen"]["arm"] == 0
-    assert 490 < watch.evaluations == watch.curve[-1][0] <= 500
 
 
 def test_what_fit_ships_counts_and_its_evaluations_are_on_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -19,16 +18,15 @@ from steepest.report import write as write_report
 from steepest.run import Run
 from steepest.train import budget, environment, outcome
 from steepest.train.cadence import Cadence
-from steepest.train.fitting import horizon_of, loop_of, optimizer_of, steps_of
+from steepest.train.fitting import descend, horizon_of, loop_of, optimizer_of, steps_of
 from steepest.train.given import Given
 from steepest.train.guard import Diverged
 from steepest.train.interrupt import Interrupt, Interrupted
 from steepest.train.job import Job, build
-from steepest.train.loggers import Unbroken
 from steepest.train.loop import Loop
 from steepest.train.progress import Progress, progress
 from steepest.train.startpage import lines
-from steepest.tuning.handover import descend_insured, go_back, measured
+from steepest.tuning.handover import measured
 from steepest.tuning.ledger import Tell
 from steepest.tuning.search import PLACE
 
@@ -81,29 +79,25 @@ def _check_lengths(recipe: Recipe) -> None:
         raise UserError(f'A budget of {allowed} trains nothing. Write for example budget="60s".')
 
 
-def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False, again: bool = False) -> Run:
+def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False) -> Run:
     """Train, or go on training, in a folder that this process holds; then test and report.
 
-    reopen: a finished run goes on;   again: this one has gone back, which the last lines have told"""
-    job, loggers = _unbroken(job)
-    bar, open_job = progress(None, console), job
+    reopen: a finished run goes on"""
+    bar = progress(None, console)
     known, tell = records.read(folder.evidence), telling(folder, bar)
     try:
-        job, horizon = _measured(folder, job, tell, console, again)
+        job, horizon = _measured(folder, job, tell, console)
     except Interrupted as stopped:
         return _stopped(stopped, folder, job)
     bar.total = steps_of(job, horizon)
     optimizer = optimizer_of(job, horizon)
     steps = loop_of(job, optimizer, folder, [bar], horizon)
-    if not again:
-        _show_start(job, optimizer.summary(), known, folder, console)
+    _show_start(job, optimizer.summary(), known, folder, console)
     try:
         with steps:
             if reopen:
                 steps.reopen()
-            place = descend_insured(job, open_job, steps, folder, tell)
-            for logger in loggers:
-                logger.goes_on = place is not None
+            descend(job, steps)
     except Interrupted as stopped:
         _leave(folder, job, steps, console)
         return _stopped(stopped, folder, job)
@@ -116,18 +110,9 @@ def run(folder: Folder, job: Job, console: Console, *, reopen: bool = False, aga
             f"Nothing was learnt: {steps.result()['why']}. Look for bad values in the data, lower lr, or "
             "scale the inputs."
         )
-    if place is not None:
-        go_back(place, folder)
-        return run(folder, open_job, console, again=True)
     result = outcome.finish(job, steps, folder)
     _show_end(folder, result, console)
     return Run(folder.path, model=job.model, **job.given.data_objects())
-
-
-def _unbroken(job: Job) -> tuple[Job, list[Unbroken]]:
-    """The job with loggers that take a run that goes back for one run."""
-    loggers = [one if isinstance(one, Unbroken) else Unbroken(one) for one in job.given.log]
-    return replace(job, given=replace(job.given, log=loggers)), loggers
 
 
 def telling(folder: Folder, bar: Progress) -> Tell:
@@ -143,9 +128,7 @@ def telling(folder: Folder, bar: Progress) -> Tell:
     return tell
 
 
-def _measured(
-    folder: Folder, job: Job, tell: Tell, console: Console, again: bool
-) -> tuple[Job, Evidence | None]:
+def _measured(folder: Folder, job: Job, tell: Tell, console: Console) -> tuple[Job, Evidence | None]:
     """The job with nothing left open, and its length where that is known beforehand."""
     if not job.asked.open:
         return job, horizon_of(job, folder)
@@ -154,10 +137,9 @@ def _measured(
         if signal.received is not None:
             raise Interrupted(signal.received)
 
-    if not again:
-        which = ", ".join(job.asked.open)
-        said = f"measured first: {which}, within the budget of {job.recipe.budget}"
-        console.print(said, highlight=False, soft_wrap=True)
+    which = ", ".join(job.asked.open)
+    said = f"measured first: {which}, within the budget of {job.recipe.budget}"
+    console.print(said, highlight=False, soft_wrap=True)
     try:
         with Interrupt() as signal:
             found = measured(job, folder, tell, asked)
@@ -169,7 +151,7 @@ def _measured(
 
 
 def _leave_search(folder: Folder, console: Console) -> None:
-    """Say how to go on with a run that was stopped before it began, or before it went on."""
+    """Say how to go on with a run that was stopped before it began."""
     why = "stopped in the search; it can be resumed"
     result = {"status": "stopped", "step": 0, "best_step": None, "why": why, "metrics": {}}
     if not folder.result.exists():  # one that is there tells what was trained before

@@ -30,17 +30,13 @@ STATISTICS = 100
 """Training batches that batch-norm statistics are measured anew on, beside averaged weights."""
 
 
-def descend(job: Job, steps: Loop, pause: int | None = None) -> None:
-    """Train until the budget, the stopping or a signal ends it, or to the step of a pause."""
-    if steps.done == pause:
-        return
+def descend(job: Job, steps: Loop) -> None:
+    """Train until the budget, the stopping or a signal ends it."""
     job.model.train()
     labels = by_labels(settled.rule_of(job.recipe, job.given))
     compute = job.objective_and_logits if labels else job.objective
     for batch in steps:
         steps.step(partial(_within, steps, compute, batch))
-        if steps.done == pause:
-            return
 
 
 def _within(steps: Loop, compute: Callable[[Any], Any], batch: Any) -> Any:

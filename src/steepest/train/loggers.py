@@ -29,29 +29,6 @@ class Logger(Protocol):
         ...
 
 
-class Unbroken:
-    """A person's logger over a run that goes back and on: told the settings once, and the end at the end.
-
-    goes_on: whether what ends now is not the run"""
-
-    def __init__(self, logger: Logger) -> None:
-        self.logger, self.goes_on, self._begun = logger, False, False
-
-    def __getattr__(self, name: str) -> Any:  # `tick` and `event`, where it has them
-        return getattr(self.logger, name)
-
-    def config(self, settings: dict[str, Any]) -> None:
-        """The settings, the first time."""
-        if not self._begun:
-            self._begun = True
-            self.logger.config(settings)
-
-    def close(self, status: str) -> None:
-        """The end, where it is that of the run."""
-        if not self.goes_on:
-            self.logger.close(status)
-
-
 class Loggers:
     """Tells each of them, in their order. What goes wrong in one is a warning: no log is worth a training.
 
@@ -73,9 +50,8 @@ class Loggers:
 
     def _leave_out(self, logger: Logger, word: str, error: Exception) -> None:
         self._on.remove(logger)
-        own = logger.logger if isinstance(logger, Unbroken) else logger
         warnings.warn(
-            f"The logger {type(own).__name__} failed in {word} ({type(error).__name__}: {error}) and "
+            f"The logger {type(logger).__name__} failed in {word} ({type(error).__name__}: {error}) and "
             "is told no more. The run goes on; metrics.csv has every row.",
             stacklevel=2,
         )

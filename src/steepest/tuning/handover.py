@@ -16,13 +16,10 @@ from steepest.evidence import Evidence
 from steepest.files import Folder, write_atomic
 from steepest.optim.schedule import WarmupStableDecay
 from steepest.train import budget, checkpoint, growth
-from steepest.train.fitting import descend
 from steepest.train.job import Job
-from steepest.train.loop import Loop
 from steepest.train.settled import falls
 from steepest.tuning import journal, pace
 from steepest.tuning.constants import LARGEST_SHARE
-from steepest.tuning.insurance import cancel, insured, raced, regret
 from steepest.tuning.journal import LENGTH, Journal, spent
 from steepest.tuning.ledger import Chosen, Tell
 from steepest.tuning.search import PLACE, choose
@@ -32,7 +29,6 @@ AVERAGE = "average"
 """Name of the part of a snapshot that holds the average of a run."""
 
 CHOSEN = "chosen.json"
-LOST = "lost.json"
 
 
 def measured(
@@ -60,7 +56,7 @@ def begin_anew(place: Path) -> None:
     if place.exists() and not (place / CHOSEN).exists():
         for measured_once in place.glob("*.json"):  # first: one that is there needs the states of its arm
             measured_once.unlink()
-        cancel(place)
+        _forget_states(place)
 
 
 def read(place: Path) -> Chosen | None:
@@ -80,42 +76,6 @@ def applied(job: Job, chosen: Chosen, horizon: Evidence | None) -> Job:
     return job.having(chosen.settings, curve)
 
 
-def descend_insured(job: Job, asked: Job, steps: Loop, folder: Folder, tell: Tell) -> Chosen | None:
-    """Train; what the run is to begin again as, where it is. `asked` is the job with its settings open."""
-    place = folder.path / PLACE
-    chosen, total = read(place), steps.watch.cadence.horizon
-    insurance = insured(asked, chosen, place, total) if chosen and total is not None else None
-    if insurance is not None and steps.done <= insurance.at:
-        descend(job, steps, insurance.at)
-        if steps.done < insurance.at or steps.watch.over:
-            return None
-        back, evidence = regret(job, insurance, steps.evaluated)
-        tell(evidence)
-        if back is not None:
-            _tell_changed(back, read(place), asked, tell)
-            _note_lost(place, steps.seconds)
-            return back
-    cancel(place)
-    descend(job, steps)
-    return None
-
-
-def _tell_changed(back: Chosen, before: Chosen | None, asked: Job, tell: Tell) -> None:
-    """One line for each choice that is another one now."""
-    for setting in ("rule", "lr", "weight_decay"):
-        value = back.settings.get(setting)
-        if before and setting in asked.asked.open and value != before.settings.get(setting):
-            tell(Evidence(setting, value, f"the run begins again as {back.name}, see insurance"))
-
-
-def go_back(chosen: Chosen, folder: Folder) -> None:
-    """Let another choice take the place of the run in a folder.
-
-    Killed between, the run begins again where the search ended, and comes to the same end."""
-    checkpoint.remove(folder.checkpoints)
-    write_atomic(folder.path / PLACE / CHOSEN, json.dumps(chosen.flat(), indent=1).encode())
-
-
 def _horizon(job: Job, chosen: Chosen, journal: Journal, spent: float) -> Evidence | None:
     """The update that the run goes to: the budget less what the search took and does not give back."""
     allowed = budget.parse(job.recipe.budget)
@@ -131,7 +91,7 @@ def _horizon(job: Job, chosen: Chosen, journal: Journal, spent: float) -> Eviden
     def steps_left() -> dict[str, Any]:
         return json.loads(pace.horizon(job, left).to_json())
 
-    once = f"{LENGTH}{allowed.seconds:g}-{chosen.name}"  # going back to the default is another pace
+    once = f"{LENGTH}{allowed.seconds:g}-{chosen.name}"
     found = Evidence.from_json(json.dumps(journal.once(once, steps_left)))
     return replace(found, decided=chosen.step + found.decided, seconds=spent + found.seconds)
 
@@ -147,9 +107,13 @@ def _hand_over(folder: Folder, chosen: Chosen, seconds: float, tell: Tell) -> No
         numbers["progress"] = numbers["progress"] | {"seconds": seconds}
         state = _continued(snapshot.state, chosen.settings.get("average") is not None)
         checkpoint.write(folder.checkpoints, replace(snapshot, state=state, numbers=numbers))
-    waits = {f"arm-{chosen.arm}", "arm-0"} if raced(chosen, place) else set()
+    _forget_states(place)
+
+
+def _forget_states(place: Path) -> None:
+    """Remove the states of all arms; what was measured of them stays."""
     for arm in place.glob("arm-*"):
-        if arm.is_dir() and arm.name not in waits:
+        if arm.is_dir():
             shutil.rmtree(arm)
 
 
@@ -158,10 +122,3 @@ def _continued(state: Mapping[str, Tensor], averaged: bool) -> dict[str, Tensor]
     scored = {name.removeprefix(SHOWN): t for name, t in state.items() if name.startswith(f"{SHOWN}/")}
     kept = {name: t for name, t in state.items() if not name.startswith(f"{SHOWN}/")}
     return kept | ({f"{AVERAGE}{name}": t for name, t in scored.items()} if averaged else {})
-
-
-def _note_lost(place: Path, seconds: float) -> None:
-    """What a run took that is gone back from, as if it had been one more measurement."""
-    (place / LOST).unlink(missing_ok=True)  # of a process that was killed before it had gone back
-    held = {"value": None, "seconds": seconds - spent(place)}
-    write_atomic(place / LOST, json.dumps(held).encode())

@@ -18,8 +18,11 @@ Tell = Callable[[Evidence], object]
 
 
 COURSE = ("warmup", "begin")
-BESIDE = ("arm", "step", "name", "gradients", "reused", "again")
+BESIDE = ("arm", "step", "name", "gradients", "reused")
 """What chosen.json holds besides settings."""
+
+EARLIER = ("again",)
+"""What those of earlier versions hold too: whether the run had gone back to another arm."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,7 @@ class Chosen:
     settings   of the recipe, by name
     schedule   {"warmup", "begin"} where it was free: level up to update `begin`, then a line to zero
     arm, step  whose state the run goes on from, and after how many updates; arm None: it begins at 0
-    gradients  gradient evaluations that the search took;   reused  those of them that the run keeps
-    again      whether the run has gone back once"""
+    gradients  gradient evaluations that the search took;   reused  those of them that the run keeps"""
 
     settings: Mapping[str, Any]
     schedule: Mapping[str, int] | None = None
@@ -39,7 +41,6 @@ class Chosen:
     name: str = ""
     gradients: float = 0.0
     reused: int = 0
-    again: bool = False
 
     def flat(self) -> dict[str, Any]:
         """As chosen.json holds it: the settings, and beside them what is no setting."""
@@ -51,7 +52,7 @@ class Chosen:
         """The inverse of `flat`."""
         beside = {key: flat[key] for key in BESIDE}
         course = None if flat["begin"] is None else {key: flat[key] for key in COURSE}
-        settings = {key: value for key, value in flat.items() if key not in (*BESIDE, *COURSE)}
+        settings = {key: value for key, value in flat.items() if key not in (*BESIDE, *COURSE, *EARLIER)}
         return cls(settings, course, **beside)
 
     @property

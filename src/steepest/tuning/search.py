@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch
 from safetensors.torch import load, save
@@ -24,7 +24,6 @@ from steepest.tuning import constants, pace, ramp, rungs
 from steepest.tuning.arms import Arm, candidates, default, families, leader, lowest, number
 from steepest.tuning.critical_batch import choose_batch
 from steepest.tuning.follow import clip, finished, settled
-from steepest.tuning.insurance import DEFAULT, HELD
 from steepest.tuning.journal import Journal, read
 from steepest.tuning.ledger import Chosen, Search, Tell, plain, unmeasured
 from steepest.tuning.plan import Plan, plan, sprint
@@ -124,9 +123,9 @@ def _descent(search: Search) -> Chosen:
     beside = search.gradients
     search.told(_looked(search, updates))
     first = _families(search)
-    if search.trains:  # with as much as a run that goes back has lost at least
+    if search.trains:
         beside += evaluations(search.job, round((1 - constants.LARGEST_SHARE) * updates))
-        beside += constants.TRIED[0] * updates if "lr" in search.open else 0.0
+        beside += constants.SPARED * updates if "lr" in search.open else 0.0
     drawn = _drawn(search, updates, first, beside)
     if updates < constants.SMALL and not drawn.rungs:
         return finished(search, _untried(search, _few(search, updates)), updates, None)
@@ -229,9 +228,6 @@ def _bounded(search: Search, drawn: Plan, arm: Arm) -> Arm:
 def _raced(search: Search, drawn: Plan, first: list[Arm], control: Arm) -> Chosen:
     arms = _arms(search, drawn, first, control)
     race = _race(search, drawn, arms, drawn.scores, _slowness(search, first))
-    rise = race.fewer(0, race.warmup or 0)
-    to_beat = {"arm": asdict(control), "rise": rise, "updates": race.fewer(0, drawn.updates)}
-    search.journal.once(DEFAULT, lambda: to_beat)
     if race.held.why:
         search.told(Evidence("held_out", "training batches", race.held.why))
     if "clip_norm" in search.open:  # the default arm goes first, the others are clipped from their start
@@ -298,8 +294,7 @@ def _race(
     if "schedule" in search.open:
         asked = budget.parse(search.job.recipe.warmup).steps(search.job.source.per_epoch)
         warmup = asked or drawn.warmup
-    how = search.journal.once(HELD, lambda: {"allowed": scores, "scores": drawn.times})
-    held = held_out(search.job, **how)
+    held = held_out(search.job, scores, drawn.times)
     climbs = "lr" in search.open
     calls = search.asked, search.late, search.charge
     return Race(search.job, search.journal, drawn, held, arms, climbs, warmup, *calls, slow or {})

@@ -28,8 +28,8 @@ from benchmarks.suite.workloads import Task
 from steepest import rules
 from steepest.torch import optimizer
 from steepest.train.average import Average, renew_statistics
-from steepest.tuning.arms import Arm
-from steepest.tuning.rungs import peak
+from steepest.tuning.candidates import Candidate
+from steepest.tuning.halving import peak
 
 FILE = "calibration"
 SEED = 100
@@ -161,9 +161,9 @@ def _costs(held: Sequence[Record], rule: str) -> str:
 def regret(held: Sequence[Record], rule: str, name: str, share: float, power: float) -> float:
     """The final metric at the rate that was chosen after a share of the run, over that of the best rate."""
     early = {one["lr"]: _expected(one, share, power) for one in _of(held, rule, name, "prefix")}
-    arms = [Arm(rule, lr) for lr in sorted(early)]
-    losses = dict(enumerate(early[arm.lr] for arm in arms))
-    chosen = peak(arms, min(losses, key=losses.__getitem__), losses)
+    candidates = [Candidate(rule, lr) for lr in sorted(early)]
+    losses = dict(enumerate(early[candidate.lr] for candidate in candidates))
+    chosen = peak(candidates, min(losses, key=losses.__getitem__), losses)
     x, y = zip(
         *sorted((math.log(lr), math.log(final)) for lr, final in _last(held, rule, name).items()), strict=True
     )

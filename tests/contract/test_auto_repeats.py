@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import steepest as st
-from steepest.tuning.race import Race
+from steepest.tuning.halving import Halving
 
 draw = np.random.default_rng(1)
 X = draw.normal(size=(600, 5)).astype(np.float32)
@@ -62,15 +62,15 @@ def test_a_slow_machine_chooses_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("at", [3, *(pytest.param(at, marks=pytest.mark.full) for at in (1, 6))])
 def test_a_search_that_breaks_off_goes_on_to_the_same_bits(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = st.fit((X, y), **SETTINGS, **OPEN, out="whole")
-    real, calls = Race._measured, []
+    real, calls = Halving._measured, []
 
-    def breaks(self: Race, arm: int, to: int, before: Any) -> Any:
-        calls.append(arm)
+    def breaks(self: Halving, candidate: int, to: int, before: Any) -> Any:
+        calls.append(candidate)
         if len(calls) == at:
             raise KeyboardInterrupt
-        return real(self, arm, to, before)
+        return real(self, candidate, to, before)
 
-    monkeypatch.setattr(Race, "_measured", breaks)
+    monkeypatch.setattr(Halving, "_measured", breaks)
     with pytest.raises(KeyboardInterrupt):
         st.fit((X, y), **SETTINGS, **OPEN, out="broken")
     assert_same(whole, st.resume("broken", data=(X, y)))
@@ -78,14 +78,14 @@ def test_a_search_that_breaks_off_goes_on_to_the_same_bits(at: int, monkeypatch:
 
 def test_the_winners_updates_are_those_of_a_run_under_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thawed, never restarted: the run is the one that the arm's rate, and then its own, would have given."""
-    races, real = [], Race.race
-    monkeypatch.setattr(Race, "race", lambda self, tell: races.append(self) or real(self, tell))
+    races, real = [], Halving.decide
+    monkeypatch.setattr(Halving, "decide", lambda self, tell: races.append(self) or real(self, tell))
     found = st.fit((X, y), lr="auto", schedule="constant", patience=1000, out="found", **SETTINGS)
     chosen = json.loads((found.folder / "search" / "chosen.json").read_text())
-    raced = races[0].arms[chosen["arm"]].lr
+    tested = races[0].candidates[chosen["arm"]].lr
 
     def rate(step: int) -> float:
-        return raced if step <= chosen["step"] else chosen["lr"]
+        return tested if step <= chosen["step"] else chosen["lr"]
 
     plain = SETTINGS | {"budget": f"{found.steps} steps"}
     alone = st.fit((X, y), schedule=rate, patience=1000, out="alone", **plain)

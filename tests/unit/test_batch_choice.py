@@ -13,9 +13,8 @@ from steepest.recipe import Recipe
 from steepest.train.division import squared
 from steepest.train.given import separate
 from steepest.train.job import build
-from steepest.tuning import constants, critical_batch, throughput
-from steepest.tuning.control import Control
-from steepest.tuning.critical_batch import best, choose_batch
+from steepest.tuning import batch_size, constants
+from steepest.tuning.batch_size import SingleSteps, best, choose_batch
 
 CHANCE = torch.Generator().manual_seed(0)
 ROWS, FEATURES = 2400, 6
@@ -49,13 +48,13 @@ class Ticking:
 
     def __init__(self, monkeypatch, overhead, cost):
         self.now = 0.0
-        backward = Control.backward
+        backward = SingleSteps.backward
 
         def slower(control, batch):
             self.now += overhead + cost * len(batch[0])
             return backward(control, batch)
 
-        monkeypatch.setattr(Control, "backward", slower)
+        monkeypatch.setattr(SingleSteps, "backward", slower)
 
     def __call__(self):
         return self.now
@@ -91,8 +90,8 @@ def test_the_evidence_says_what_was_seen():
 
 
 def test_without_a_clock_the_choice_repeats_and_asks_no_clock(monkeypatch):
-    monkeypatch.setattr(throughput, "lasting", None)
-    monkeypatch.setattr(critical_batch, "lasting", None)
+    monkeypatch.setattr(batch_size, "lasting", None)
+    monkeypatch.setattr(batch_size, "lasting", None)
     first, again = (replace(choose_batch(job_of(), 3000, None), seconds=0.0) for _ in range(2))
     assert first == again
 
@@ -172,29 +171,29 @@ def test_where_all_is_noise_the_cheapest_example_wins_and_ties_go_to_the_smaller
 
 def test_time_is_measured_until_an_example_is_no_cheaper(monkeypatch):
     clock = Ticking(monkeypatch, overhead=1.0, cost=0.1)
-    lasted, ended = throughput.lasting(Control(job_of()), [16, 32, 64, 128, 256, 512], 1e9, clock)
+    lasted, ended = batch_size.lasting(SingleSteps(job_of()), [16, 32, 64, 128, 256, 512], 1e9, clock)
     assert lasted == pytest.approx({size: 1 + 0.1 * size for size in (16, 32, 64, 128, 256)})
     assert ended == "beyond 256 an example costs no less"
 
 
 def test_time_is_measured_within_its_share(monkeypatch):
     clock = Ticking(monkeypatch, overhead=1.0, cost=0.0)
-    lasted, ended = throughput.lasting(Control(job_of()), [16, 32, 64], 4.0, clock)
+    lasted, ended = batch_size.lasting(SingleSteps(job_of()), [16, 32, 64], 4.0, clock)
     assert list(lasted) == [16]
     assert "for the budget's sake" in ended
 
 
 def test_a_size_that_does_not_fit_ends_the_ladder(monkeypatch):
     clock = Ticking(monkeypatch, overhead=1.0, cost=0.0)
-    backward = Control.backward
+    backward = SingleSteps.backward
 
     def scarce(control, batch):
         if len(batch[0]) > 40:
             raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
         return backward(control, batch)
 
-    monkeypatch.setattr(Control, "backward", scarce)
-    lasted, ended = throughput.lasting(Control(job_of()), [16, 32, 64, 128], 1e9, clock)
+    monkeypatch.setattr(SingleSteps, "backward", scarce)
+    lasted, ended = batch_size.lasting(SingleSteps(job_of()), [16, 32, 64, 128], 1e9, clock)
     assert list(lasted) == [16, 32]
     assert ended == "memory ran out with 64"
     found = choose_batch(job_of(budget="1000 s"), 3000, 1000.0)
@@ -211,21 +210,21 @@ def test_memory_for_nothing_is_said(monkeypatch):
     def never(control, batch):
         raise MemoryError
 
-    monkeypatch.setattr(Control, "backward", never)
+    monkeypatch.setattr(SingleSteps, "backward", never)
     with pytest.raises(UserError, match="at every size of batch"):
         choose_batch(job_of(), 3000, None)
 
 
 def test_parts_shrink_where_memory_does_and_the_noise_is_the_same(monkeypatch):
     usual = choose_batch(job_of(), 3000, None)
-    backward = Control.backward
+    backward = SingleSteps.backward
 
     def scarce(control, batch):
         if len(batch[0]) > 4:
             raise MemoryError
         return backward(control, batch)
 
-    monkeypatch.setattr(Control, "backward", scarce)
+    monkeypatch.setattr(SingleSteps, "backward", scarce)
     found = choose_batch(job_of(), 3000, None)
     assert found.interval is not None
     assert usual.interval is not None
@@ -271,9 +270,9 @@ def test_before_a_rule_has_a_unit_there_is_no_noise_in_it():
 
 def test_a_pair_is_of_the_parts_and_of_their_whole():
     job = job_of()
-    control = Control(job)
+    control = SingleSteps(job)
     batch = next(control.batches(30))
-    pair = critical_batch._pair(control, cut(batch, 8))
+    pair = batch_size._pair(control, cut(batch, 8))
     assert pair.more == 30
     assert pair.less == pytest.approx(4 / (2 / 7 + 2 / 8))  # parts of 7, 8, 7, 8
     each = []

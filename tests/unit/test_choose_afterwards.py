@@ -23,7 +23,7 @@ from steepest.schedule import Cosine
 from steepest.train.given import separate
 from steepest.train.interrupt import Interrupted
 from steepest.train.job import build
-from steepest.tuning import pace, race, search, trial
+from steepest.tuning import halving, search, timing, trial
 
 
 @pytest.fixture(autouse=True)
@@ -135,11 +135,11 @@ class Clocked:
 
 def test_an_update_is_timed_without_what_it_takes_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     one: Any = Clocked()
-    monkeypatch.setattr(pace.time, "perf_counter", lambda: one.now)
-    assert pace._each(one, 20.0) == pytest.approx(1.0)
-    assert pace._timed(one) == pytest.approx(1.0)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: one.now)
+    assert timing._each(one, 20.0) == pytest.approx(1.0)
+    assert timing._timed(one) == pytest.approx(1.0)
     one.dead = True
-    assert pace._timed(one) == np.inf
+    assert timing._timed(one) == np.inf
 
 
 def test_a_rate_that_is_a_function_leaves_nothing_of_a_schedule() -> None:
@@ -163,7 +163,7 @@ def test_what_a_race_has_spent_is_spent_where_memory_ends_it(monkeypatch: pytest
     def none_left(*given: Any) -> Any:
         raise MemoryError("said by the test")
 
-    monkeypatch.setattr(race.Race, "_survivors", none_left)
+    monkeypatch.setattr(halving.Halving, "_survivors", none_left)
     run = fit(lr="auto", **LINE)
     assert "memory ran out" in told(run, "lr").why
     assert run.chosen["lr"] == 1e-3

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from steepest.optim.lr_finder import Edge, edge, read_off
-from steepest.tuning import ramp
-from steepest.tuning.arms import Arm
+from steepest.tuning import range_test as room
+from steepest.tuning.candidates import Candidate
 
 
 def descent(curvatures: list[float], noise: float = 0.0, seed: int = 0):
@@ -81,6 +81,6 @@ def test_an_edge_that_was_seen_stands_unless_lower_rates_leave_too(
 ) -> None:
     """Of labels by chance no rate lowers the loss, and high ones raise it."""
     seen = iter([Edge(0.1, True, False, (), (), "stayed"), Edge(1e-6, left, False, (), (), "lower")])
-    monkeypatch.setattr(ramp, "_once", lambda *_: (next(seen), 7.0))
-    found = ramp.ramp(Any, Arm("adamw", 1e-3), 12, lambda: None)  # type: ignore[arg-type]
+    monkeypatch.setattr(room, "_once", lambda *_: (next(seen), 7.0))
+    found = room.range_test(Any, Candidate("adamw", 1e-3), 12, lambda: None)  # type: ignore[arg-type]
     assert (found["rate"], found["gradients"]) == (rate, 14)

@@ -9,21 +9,21 @@ from torch import nn
 
 from steepest.recipe import Recipe
 from steepest.rules import AdamW
-from steepest.tuning.arms import (
-    Arm,
+from steepest.tuning.candidates import (
+    Candidate,
     below,
     beyond,
-    candidates,
     default,
     families,
+    initial,
     leader,
     lowest,
     protected,
 )
-from steepest.tuning.constants import ARMS, CLIMBS, LARGEST_SHARE, LED, LONGER, REMEMBERED, TAU
-from steepest.tuning.decay import weight_decay
+from steepest.tuning.constants import CANDIDATES, CLIMBS, LARGEST_SHARE, LED, LONGER, REMEMBERED, TAU
+from steepest.tuning.halving import Standing, credited, expected, lower, peak, standings, survivors, winner
 from steepest.tuning.plan import Plan, going_on, plan
-from steepest.tuning.rungs import Standing, credited, expected, lower, peak, standings, survivors, winner
+from steepest.tuning.resolve import weight_decay
 
 draw = np.random.default_rng(0)
 HARD = np.abs(draw.normal(size=400)) + 0.5
@@ -32,13 +32,16 @@ HARD = np.abs(draw.normal(size=400)) + 0.5
 
 def scored(*levels: float) -> dict[int, list[float]]:
     """An arm a level, on the same examples."""
-    return {arm: (HARD * level + 0.01 * draw.normal(size=400)).tolist() for arm, level in enumerate(levels)}
+    return {
+        candidate: (HARD * level + 0.01 * draw.normal(size=400)).tolist()
+        for candidate, level in enumerate(levels)
+    }
 
 
 def test_pairing_tells_arms_apart_that_means_do_not() -> None:
     ranked = standings(scored(1.0, 1.02))
     alone = np.std(HARD) / np.sqrt(len(HARD)) * np.sqrt(2)
-    assert [one.arm for one in ranked] == [0, 1]
+    assert [one.trial for one in ranked] == [0, 1]
     assert ranked[1].behind < alone  # within one standard error, were the examples not the same
     assert ranked[1].z > 2
 
@@ -52,7 +55,7 @@ def test_what_cannot_be_told_apart_goes_on() -> None:
 def test_the_default_always_goes_on() -> None:
     ranked = standings(scored(2.0, 1.0, 1.0001, 1.0002, 1.0003))
     assert 0 in survivors(ranked, [0], 3.0, 4)
-    assert ranked[0].arm in survivors(ranked, [0], 3.0, 4)
+    assert ranked[0].trial in survivors(ranked, [0], 3.0, 4)
 
 
 def test_at_most_half_go_on() -> None:
@@ -61,9 +64,15 @@ def test_at_most_half_go_on() -> None:
 
 
 def test_the_lower_rate_and_the_best_of_another_rule_go_on() -> None:
-    arms = [Arm("adamw", 1e-3), Arm("adamw", 3e-3), Arm("muon", 1e-2), Arm("muon", 3e-2), Arm("muon", 3e-3)]
-    assert protected(arms, [3, 2, 4, 1, 0]) == [0, 2, 1]
-    assert protected(arms, [1, 0, 4, 2, 3]) == [0, 4]
+    candidates = [
+        Candidate("adamw", 1e-3),
+        Candidate("adamw", 3e-3),
+        Candidate("muon", 1e-2),
+        Candidate("muon", 3e-2),
+        Candidate("muon", 3e-3),
+    ]
+    assert protected(candidates, [3, 2, 4, 1, 0]) == [0, 2, 1]
+    assert protected(candidates, [1, 0, 4, 2, 3]) == [0, 4]
     ranked = standings(scored(3.0, 2.5, 1.1, 1.0, 2.9))
     assert survivors(ranked, [0, 2, 1], 3.0, 4)[:4] == [3, 0, 2, 1]
 
@@ -89,12 +98,17 @@ def test_credit_takes_no_loss_below_nothing(loss: float) -> None:
 def test_a_dead_arm_is_last_and_out() -> None:
     scores = scored(1.0, 1.1) | {2: [math.inf]}
     ranked = standings(scores)
-    assert ranked[-1].arm == 2
+    assert ranked[-1].trial == 2
     assert 2 not in survivors(ranked, [0], 3.0, 4)
     assert standings({0: [math.inf], 1: [math.inf]})[0].loss == math.inf
 
 
-RATES = [Arm("adamw", 1e-3), Arm("adamw", 1e-2), Arm("adamw", 1e-1), Arm("nesterov", 1e-3)]
+RATES = [
+    Candidate("adamw", 1e-3),
+    Candidate("adamw", 1e-2),
+    Candidate("adamw", 1e-1),
+    Candidate("nesterov", 1e-3),
+]
 
 
 def test_the_best_wins_and_what_is_not_told_from_the_default_loses_to_it() -> None:
@@ -109,12 +123,12 @@ def test_where_nothing_was_learnt_the_default_stays() -> None:
 def test_of_equal_rates_at_the_upper_end_the_lower_wins() -> None:
     """What lies beyond the highest was not seen; beside a higher one the best is the best."""
     noisy = {0: [1.5] * 40, 1: [1.0 + 0.3 * (-1) ** k for k in range(40)], 2: [0.98] * 40}
-    assert standings(noisy)[0].arm == 2
+    assert standings(noisy)[0].trial == 2
     assert winner(RATES, standings(noisy), 0, 3.0) == 1
     assert winner(RATES, standings(noisy | {0: noisy[1]}), 3, 3.0) == 1, "the next lower one"
     assert winner(RATES, standings(noisy | {1: noisy[0], 0: noisy[1]}), 3, 3.0) == 0
     assert winner(RATES, standings(scored(1.5, 1.0, 0.5)), 0, 3.0) == 2, "it is not as good"
-    higher = [*RATES, Arm("adamw", 1.0)]
+    higher = [*RATES, Candidate("adamw", 1.0)]
     assert winner(higher, standings(noisy | {4: [2.0] * 40}), 3, 3.0) == 2
 
 
@@ -127,7 +141,7 @@ def parabola(lr: float, lowest_at: float) -> float:
 
 @pytest.mark.parametrize("lowest_at", [5e-3, 1e-2, 1.7e-2])
 def test_the_rate_is_read_off_a_parabola_through_three(lowest_at: float) -> None:
-    losses = {arm: parabola(RATES[arm].lr, lowest_at) for arm in range(3)} | {3: 0.5}
+    losses = {candidate: parabola(RATES[candidate].lr, lowest_at) for candidate in range(3)} | {3: 0.5}
     assert peak(RATES, 1, losses) == pytest.approx(lowest_at, rel=1e-6)
 
 
@@ -139,25 +153,25 @@ def test_the_outermost_rate_and_one_beside_a_dead_arm_stay_as_they_are() -> None
 
 
 def test_rates_climb_outwards_from_the_outermost_only() -> None:
-    assert beyond(RATES, 2) == Arm("adamw", pytest.approx(10**-0.5))
-    assert beyond(RATES, 0) == Arm("adamw", pytest.approx(10**-3.5))
+    assert beyond(RATES, 2) == Candidate("adamw", pytest.approx(10**-0.5))
+    assert beyond(RATES, 0) == Candidate("adamw", pytest.approx(10**-3.5))
     assert beyond(RATES, 1) is None
 
 
 @pytest.mark.parametrize(("edge", "first"), [(0.05, 1e-3), (1e-3, 1e-3 / 3), (10.0, 0.1)])
 def test_the_edge_corrects_a_default(edge: float, first: float) -> None:
-    assert lowest(Arm("sgd", 1e-3), edge, 1.0) == pytest.approx(first)
+    assert lowest(Candidate("sgd", 1e-3), edge, 1.0) == pytest.approx(first)
 
 
 @pytest.mark.parametrize(("edge", "first"), [(5.0, 5e-3), (0.4, 1e-3), (1e-3, 1e-3), (3e-5, 1e-4)])
 def test_that_of_adam_s_kind_by_orders_of_magnitude_only(edge: float, first: float) -> None:
-    assert lowest(Arm("adamw", 1e-3), edge, 2.0) == pytest.approx(first)
+    assert lowest(Candidate("adamw", 1e-3), edge, 2.0) == pytest.approx(first)
 
 
 def test_where_all_arms_have_died_the_next_is_below_the_lowest() -> None:
-    arms = [Arm("adamw", 1e-3), Arm("adamw", 1e-4), Arm("muonmatched", 1e-2)]
-    assert below(arms) == Arm("adamw", pytest.approx(10**-4.5))
-    assert below([arms[0], arms[2].at(1e-5)]) == Arm("muonmatched", pytest.approx(10**-5.5))
+    candidates = [Candidate("adamw", 1e-3), Candidate("adamw", 1e-4), Candidate("muonmatched", 1e-2)]
+    assert below(candidates) == Candidate("adamw", pytest.approx(10**-4.5))
+    assert below([candidates[0], candidates[2].at(1e-5)]) == Candidate("muonmatched", pytest.approx(10**-5.5))
 
 
 def test_two_losses_of_zero_are_a_tie_and_no_error() -> None:
@@ -172,23 +186,23 @@ CONTROL = default(Recipe.of({"data": "digits", "lr": 1e-3, "weight_decay": 0.01}
 
 
 def test_an_arm_is_not_run_twice() -> None:
-    arms = candidates(CONTROL, [CONTROL.at(1.1e-3)], True, 8)
-    assert arms[0] == CONTROL
-    rates = sorted(arm.lr for arm in arms)
+    candidates = initial(CONTROL, [CONTROL.at(1.1e-3)], True, 8)
+    assert candidates[0] == CONTROL
+    rates = sorted(candidate.lr for candidate in candidates)
     assert all(b / a >= 1.5 for a, b in pairwise(rates))
 
 
 def test_a_rate_that_is_given_stays() -> None:
-    other = Arm("nesterov", 0.1)
-    arms = candidates(CONTROL, [CONTROL, other], False, 8)
-    assert {arm.lr for arm in arms} == {CONTROL.lr}
-    assert {arm.rule for arm in arms} == {"adamw", "nesterov"}
+    other = Candidate("nesterov", 0.1)
+    candidates = initial(CONTROL, [CONTROL, other], False, 8)
+    assert {candidate.lr for candidate in candidates} == {CONTROL.lr}
+    assert {candidate.rule for candidate in candidates} == {"adamw", "nesterov"}
 
 
 def test_a_free_rule_brings_several_families() -> None:
-    arms = candidates(CONTROL, [CONTROL, Arm("nesterov", 1e-3)], True, 8)
-    assert {arm.rule for arm in arms} == {"adamw", "nesterov"}
-    assert len({arm.name for arm in arms}) == len(arms)
+    candidates = initial(CONTROL, [CONTROL, Candidate("nesterov", 1e-3)], True, 8)
+    assert {candidate.rule for candidate in candidates} == {"adamw", "nesterov"}
+    assert len({candidate.name for candidate in candidates}) == len(candidates)
 
 
 def test_where_a_rule_of_matrices_races_it_is_the_one_to_beat() -> None:
@@ -198,17 +212,17 @@ def test_where_a_rule_of_matrices_races_it_is_the_one_to_beat() -> None:
     led = leader(first)
     assert (led.rule, led.lr) == ("muonmatched", pytest.approx(0.01))
     begin = [first[0], first[1].at(10**-2.5)]
-    arms = candidates(led, begin, True, LED - CLIMBS)
+    candidates = initial(led, begin, True, LED - CLIMBS)
     tried = [("muonmatched", -2.0), ("adamw", -2.5), ("muonmatched", -1.5), ("muonmatched", -2.5)]
-    assert [(arm.rule, math.log10(arm.lr)) for arm in arms] == [
+    assert [(candidate.rule, math.log10(candidate.lr)) for candidate in candidates] == [
         (rule, pytest.approx(lr)) for rule, lr in tried
     ]
-    assert beyond(arms, 1) == arms[1].at(pytest.approx(1e-2))
+    assert beyond(candidates, 1) == candidates[1].at(pytest.approx(1e-2))
 
 
 def test_elsewhere_the_default_is_the_one_to_beat() -> None:
     assert leader([CONTROL]) == leader(families(CONTROL, True, nn.Linear(3, 2))) == CONTROL
-    alone = Arm("muonmatched", 1e-3)
+    alone = Candidate("muonmatched", 1e-3)
     assert leader([alone]) == alone, "a rule that a person has named"
 
 
@@ -226,7 +240,7 @@ def test_a_decay_that_is_given_is_that_of_all_families(net: nn.Module) -> None:
 
 def dearest(drawn: Plan) -> int:
     """Updates of all arms where every one that may go on does, less those of the winner, which are kept."""
-    running, steps, before = drawn.arms, 0, 0
+    running, steps, before = drawn.candidates, 0, 0
     for end in drawn.rungs:
         steps += running * (end - before)
         protected_ones = 3 if drawn.rules == 2 else 2
@@ -234,39 +248,41 @@ def dearest(drawn: Plan) -> int:
     return steps - max(drawn.rungs, default=0)
 
 
-@pytest.mark.parametrize(("rules", "arms"), [(1, ARMS[1]), (2, ARMS[1]), (2, LED)])
-@pytest.mark.parametrize("ramps", [0, 1, 2])
+@pytest.mark.parametrize(("rules", "candidates"), [(1, CANDIDATES[1]), (2, CANDIDATES[1]), (2, LED)])
+@pytest.mark.parametrize("range_tests", [0, 1, 2])
 @pytest.mark.parametrize("updates", [200, 300, 400, 500, 999, 3000, 20_000])
-def test_the_dearest_search_keeps_to_its_share(updates: int, ramps: int, rules: int, arms: int) -> None:
+def test_the_dearest_search_keeps_to_its_share(
+    updates: int, range_tests: int, rules: int, candidates: int
+) -> None:
     """All stages as planned."""
-    drawn = plan(updates, ramps=ramps, rules=rules, arms=arms)
-    assert drawn.arms <= arms
-    sanity = 21 if updates >= 2000 else 1
-    spent = dearest(drawn) + ramps * 4 / 3 * drawn.ramp + drawn.scores + sanity
+    drawn = plan(updates, range_tests=range_tests, rules=rules, candidates=candidates)
+    assert drawn.candidates <= candidates
+    preflight_check = 21 if updates >= 2000 else 1
+    spent = dearest(drawn) + range_tests * 4 / 3 * drawn.range_test + drawn.scores + preflight_check
     assert spent / updates <= LARGEST_SHARE
 
 
 def test_the_rates_of_one_rule_race_for_longer() -> None:
     """For as long as that leaves arms to look around with."""
     assert plan(2000, rules=1).rungs == tuple(LONGER * end for end in plan(2000, rules=2).rungs)
-    assert plan(2000, rules=1).arms > ARMS[0] + 1
+    assert plan(2000, rules=1).candidates > CANDIDATES[0] + 1
     assert plan(210, rules=1).rungs == plan(210, rules=2).rungs
 
 
 def test_more_updates_hold_more_arms() -> None:
-    assert [plan(updates).arms for updates in (100, 300, 1000, 10_000)] == [0, 5, 8, 8]
+    assert [plan(updates).candidates for updates in (100, 300, 1000, 10_000)] == [0, 5, 8, 8]
 
 
 def test_scores_that_cost_more_than_their_share_leave_fewer_arms() -> None:
     """Batch norms are measured anew for each, which a short budget feels."""
     cheap, dear = plan(432), plan(432, renewal=3.0)
-    assert 0 < dear.arms < cheap.arms
-    assert dearest(dear) + dear.scores + dear.times * 3.0 + dear.ramp * 4 / 3 <= LARGEST_SHARE * 432
+    assert 0 < dear.candidates < cheap.candidates
+    assert dearest(dear) + dear.scores + dear.times * 3.0 + dear.range_test * 4 / 3 <= LARGEST_SHARE * 432
 
 
 def test_a_smaller_share_shrinks_all_stages() -> None:
     usual, small = plan(10_000), plan(10_000, 0.1)
-    assert small.ramp == round(0.4 * usual.ramp)
+    assert small.range_test == round(0.4 * usual.range_test)
     assert small.rungs == tuple(round(0.4 * end) for end in usual.rungs)
 
 
@@ -283,7 +299,12 @@ def test_weights_are_remembered_for_a_share_of_the_run_and_a_few_epochs_at_most(
 
 
 def test_after_a_single_rung_the_next_lower_rate_is_taken_where_it_is_hardly_behind() -> None:
-    arms = [Arm("adamw", 1e-3), Arm("adamw", 3e-3), Arm("adamw", 1e-2), Arm("muonmatched", 5e-3)]
+    candidates = [
+        Candidate("adamw", 1e-3),
+        Candidate("adamw", 3e-3),
+        Candidate("adamw", 1e-2),
+        Candidate("muonmatched", 5e-3),
+    ]
 
     def ranked(z: float) -> list[Standing]:
         return [
@@ -293,6 +314,6 @@ def test_after_a_single_rung_the_next_lower_rate_is_taken_where_it_is_hardly_beh
             Standing(0, 2.0, 0.5, 1.0),
         ]
 
-    assert lower(arms, ranked(2.9), best=2) == 1
-    assert lower(arms, ranked(3.1), best=2) == 2, "the next lower one, not any lower one"
-    assert lower(arms, ranked(0.0), best=0) == 0, "nothing is below the lowest"
+    assert lower(candidates, ranked(2.9), best=2) == 1
+    assert lower(candidates, ranked(3.1), best=2) == 2, "the next lower one, not any lower one"
+    assert lower(candidates, ranked(0.0), best=0) == 0, "nothing is below the lowest"

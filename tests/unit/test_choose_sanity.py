@@ -11,7 +11,7 @@ from steepest.optim.errors import UserError
 from steepest.recipe import Recipe
 from steepest.train.given import separate
 from steepest.train.job import build
-from steepest.tuning.sanity import sanity
+from steepest.tuning.preflight import preflight_check
 
 draw = np.random.default_rng(0)
 X, Y = draw.normal(size=(200, 6)).astype(np.float32), np.arange(200) % 4
@@ -24,7 +24,7 @@ def doubts(gain: float, labels: np.ndarray = Y, **settings: Any) -> str:
     with torch.no_grad():
         net.weight.mul_(gain)
     written, given = separate({"data": (X, labels), "model": net, "lr": "auto", **settings})
-    return sanity(build(Recipe.of(written), given), 100).why
+    return preflight_check(build(Recipe.of(written), given), 100).why
 
 
 @pytest.mark.parametrize(
@@ -55,4 +55,4 @@ def test_a_parameter_that_is_not_finite_is_named() -> None:
     net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), last)
     written, given = separate({"data": (X, Y), "model": net, "lr": "auto"})
     with pytest.raises(UserError, match=r"the network's parameter 2\.weight holds numbers that are"):
-        sanity(build(Recipe.of(written), given), 100)
+        preflight_check(build(Recipe.of(written), given), 100)

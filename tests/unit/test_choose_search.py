@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 import steepest as st
 from steepest.evidence import Evidence
 from steepest.train import checkpoint
-from steepest.tuning import constants, pace
-from steepest.tuning.arms import Arm
+from steepest.tuning import constants, timing
+from steepest.tuning.candidates import Candidate
 from steepest.tuning.plan import plan
 
 y = (X[:, 0] + X[:, 1] > 0.5 * X[:, 2]).astype(np.int64)
@@ -150,12 +150,12 @@ def test_a_budget_in_seconds_is_kept_with_its_search() -> None:
 
 
 def test_seconds_are_shared_out_evenly_over_rules_of_unequal_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slowness(job: Any, arms: Any) -> Evidence:
-        assert [arm.rule for arm in arms] == ["adamw", "muonmatched"]
+    def slowness(job: Any, candidates: Any) -> Evidence:
+        assert [candidate.rule for candidate in candidates] == ["adamw", "muonmatched"]
         return Evidence("pace", {"muonmatched": 3.0}, "said by the test")
 
-    monkeypatch.setattr(pace, "slowness", slowness)
-    monkeypatch.setattr(pace, "horizon", lambda job, seconds: Evidence("horizon", 1000, "said by the test"))
+    monkeypatch.setattr(timing, "slowness", slowness)
+    monkeypatch.setattr(timing, "horizon", lambda job, seconds: Evidence("horizon", 1000, "said by the test"))
     run = fit((X, y), "60s", hidden=[16], rule="auto", lr="auto", schedule="auto")
     rows = told(run, "rung 1").candidates
     assert {row["updates"] for row in rows if row["arm"].startswith("adamw")} == {10}
@@ -164,10 +164,10 @@ def test_seconds_are_shared_out_evenly_over_rules_of_unequal_steps(monkeypatch: 
 
 def test_of_updates_timed_in_turn_the_quickest_count(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = iter([3.0, 2.0, 9.0, 4.0]), iter([8.0, 70.0, 6.0, 7.0])
-    monkeypatch.setattr(pace, "Trial", lambda job, total: SimpleNamespace(job=job, advance=lambda to: None))
-    monkeypatch.setattr(pace, "_timed", lambda trial: next(ours if trial.job["rule"] == "sgd" else theirs))
+    monkeypatch.setattr(timing, "Trial", lambda job, total: SimpleNamespace(job=job, advance=lambda to: None))
+    monkeypatch.setattr(timing, "_timed", lambda trial: next(ours if trial.job["rule"] == "sgd" else theirs))
     job: Any = SimpleNamespace(having=dict)
-    assert pace.slowness(job, [Arm("sgd", 1e-3), Arm("muon", 1e-3)]).decided == {"muon": 3.0}
+    assert timing.slowness(job, [Candidate("sgd", 1e-3), Candidate("muon", 1e-3)]).decided == {"muon": 3.0}
 
 
 def test_a_run_that_stops_by_itself_has_lowered_its_rate_first() -> None:
@@ -305,19 +305,19 @@ class Endless:
 def test_a_bound_that_nobody_will_wait_for_is_searched_as_a_long_run() -> None:
     long, endless = (plan(updates, rules=2) for updates in (constants.LONGEST, 100 * constants.LONGEST))
     assert endless.rungs == long.rungs == (3000, 9000)
-    assert endless.ramp == long.ramp
+    assert endless.range_test == long.range_test
     assert endless.scores == pytest.approx(long.scores)
 
 
-@pytest.mark.parametrize(("rule", "arms"), [("auto", {3}), ("adamw", {3, 4, 5})])
-def test_a_small_budget_races_rates_of_one_rule_without_a_range_test(rule: str, arms: set[int]) -> None:
+@pytest.mark.parametrize(("rule", "candidates"), [("auto", {3}), ("adamw", {3, 4, 5})])
+def test_a_small_budget_races_rates_of_one_rule_without_a_range_test(rule: str, candidates: set[int]) -> None:
     """Those of the rule that leads, or of the one that is said."""
     run = fit((X, y), "120 steps", hidden=[8], **ALL | {"rule": rule})
     assert not [one for one in run.evidence if one.choice.startswith("edge")]
     assert [one.choice for one in run.evidence if one.choice.startswith("rung")] == ["rung 1"]
     rows = told(run, "rung 1").candidates
     assert {row["arm"].split()[0] for row in rows} == {"muonmatched" if rule == "auto" else "adamw"}
-    assert len(rows) in arms
+    assert len(rows) in candidates
     assert told(run, "lr").decided > 1e-3, "in so few updates the default rate does not come far"
     if rule == "auto":
         assert "a race of rates, not of rules" in told(run, "rule").why

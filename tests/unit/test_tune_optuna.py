@@ -22,7 +22,7 @@ from steepest.recipe import Recipe
 from steepest.train.given import separate
 from steepest.train.job import Job, build
 from steepest.train.update import Update
-from steepest.tuning import optuna_search, trials
+from steepest.tuning import optuna_search
 from steepest.tuning.optuna_search import JOURNAL, STUDY
 
 SMALL: dict[str, Any] = {
@@ -86,8 +86,8 @@ def test_bad_trials_are_pruned_at_a_rung_and_make_room(tuned: tuple[Path, list[s
     pruned = [t for t in ended if t.state.name == "PRUNED"]
     whole = [t for t in ended if t.state.name == "COMPLETE"]
     assert pruned
-    assert len(ended) > 200 // trials.FEWEST
-    assert all(t.user_attrs["rung"] < len(trials.RUNGS) for t in pruned)
+    assert len(ended) > 200 // optuna_search.FEWEST
+    assert all(t.user_attrs["rung"] < len(optuna_search.RUNGS) for t in pruned)
     assert max(t.user_attrs["cost"] for t in pruned) < min(t.user_attrs["cost"] for t in whole)
 
 
@@ -144,8 +144,8 @@ def test_no_point_of_a_few_is_tried_twice(tmp_path: Path) -> None:
 
 def test_examples_of_random_batches_are_counted_as_they_came() -> None:
     job = job_of(batch_size="stochastic 8 to 64", lr=0.1)
-    under = trials.terms(job, 200)
-    ended = trials.run(job, {"lr": 0.1}, under, lambda rung, score: True, lambda: None)
+    under = optuna_search.terms(job, 200)
+    ended = optuna_search.run(job, {"lr": 0.1}, under, lambda rung, score: True, lambda: None)
     assert job.source.varied is not None
     came = [len(index) for _, _, index in islice(job.source.varied.updates(0), under.updates)]
     assert ended.curve[-1][0] == pytest.approx(sum(came) / under.size)
@@ -226,9 +226,9 @@ def test_a_run_that_is_budgeted_in_seconds_is_tuned_in_a_share_of_them(tmp_path:
 @pytest.mark.parametrize("allowed", [200, 206, 500])
 def test_small_batches_make_fewer_trials_and_no_shorter_ones(size: int | str, allowed: int) -> None:
     """A score costs as many examples whatever the batch, which is many updates of a small one."""
-    under = trials.terms(job_of(batch_size=size), allowed)
-    assert under.updates >= trials.FEWEST * (1 - trials.SCORES_PART)
-    assert 2 <= under.trials <= trials.TRIALS
+    under = optuna_search.terms(job_of(batch_size=size), allowed)
+    assert under.updates >= optuna_search.FEWEST * (1 - optuna_search.SCORES_PART)
+    assert 2 <= under.trials <= optuna_search.TRIALS
     assert under.trials * under.cost <= allowed * (1 + 1e-9)
 
 

@@ -16,9 +16,8 @@ from steepest.recipe import Recipe
 from steepest.schedule import Cosine
 from steepest.train.given import separate
 from steepest.train.job import Job, build
-from steepest.tuning import ranges
-from steepest.tuning.ranges import Range
-from steepest.tuning.space import space
+from steepest.tuning import space as ranges
+from steepest.tuning.space import Range, space
 
 
 def job(examples: int = 200, **settings: Any) -> Job:

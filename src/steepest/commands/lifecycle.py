@@ -27,7 +27,7 @@ from steepest.train.loop import Loop
 from steepest.train.progress import Progress, progress
 from steepest.train.startpage import lines
 from steepest.tuning.handover import measured
-from steepest.tuning.ledger import Tell
+from steepest.tuning.journal import Tell
 from steepest.tuning.search import PLACE
 
 

@@ -27,9 +27,8 @@ from steepest.train import environment, machine
 from steepest.train.interrupt import Interrupt, Interrupted
 from steepest.train.job import Job, build
 from steepest.train.progress import progress
-from steepest.tuning import optuna_search, pace
-from steepest.tuning.journal import Journal
-from steepest.tuning.ledger import Chosen
+from steepest.tuning import optuna_search, timing
+from steepest.tuning.journal import Chosen, Journal
 from steepest.tuning.search import PLACE, choose
 
 
@@ -153,7 +152,7 @@ def _by_optuna(
     seconds, updates = allowed.budget.seconds, allowed.budget.steps(job.source.per_epoch)
     if seconds is not None:
         journal = Journal(place.path / PLACE)
-        updates = int(journal.once("length", lambda: pace.horizon(job, seconds).decided))
+        updates = int(journal.once("length", lambda: timing.updates_left(job, seconds).decided))
     if updates is None:
         raise UserError(
             "The length of an epoch is not known before it has been read. Give a budget in steps."

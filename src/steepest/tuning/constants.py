@@ -5,12 +5,12 @@ from __future__ import annotations
 # --- what a budget allows, in updates ---
 
 SHORT = 40
-"""Fewer updates than this measure nothing: the shortest race would be a third of them."""
+"""Fewer updates than this measure nothing: the shortest comparison would be a third of them."""
 
 SMALL = 200
 """Fewer updates than this hold no range test, whose 12 steps would be more than 5 % of them: rates of one
-rule race alone. On the suite at a fifth of its lengths, 40 to 160 updates, the default rate of AdamW cost a
-factor of 1.2 to 26 beside the best, which was 2 to 50 times higher."""
+rule are compared alone. On the suite at a fifth of its lengths, 40 to 160 updates, the default rate of AdamW
+cost a factor of 1.2 to 26 beside the best, which was 2 to 50 times higher."""
 
 LARGEST_SHARE = 0.25
 """Of the budget, for search and its evaluations together: what `fit` promises. The stages below add up to
@@ -25,14 +25,14 @@ INSTANT = 1.0
 
 LONGEST = 300_000
 """Updates of a budget that shares are taken of at most: a larger one is a bound, and not what somebody means
-to wait for. Arms race for 9,000 updates then; the longest that were calibrated, for 1,800."""
+to wait for. Candidates are compared for 9,000 updates then; the longest that were calibrated, for 1,800."""
 
-SANITY_SHARE = 0.01
-EDGE_SHARE = 0.015
+PREFLIGHT_SHARE = 0.01
+RANGE_TEST_SHARE = 0.015
 """Of the budget for each range test; what it trains is thrown away."""
 
 SCORES_SHARE = 0.03
-"""Of the budget for scores of arms on held-out examples."""
+"""Of the budget for scores of candidates on held-out examples."""
 
 FORWARD = 1 / 3
 """Cost of a forward pass in gradient evaluations: the backward pass takes about twice the operations."""
@@ -40,10 +40,10 @@ FORWARD = 1 / 3
 # --- the ladder ---
 
 RUNGS = (0.01, 0.03)
-"""Ends of the rungs as shares of the budget. Early ranks followed by a longer race of the best few are as
-good as elaborate schedules at a tenth of the price (Egele et al. 2023, arXiv:2307.15422). On the suite, the
-best rate after 3 % of a run was that of its end within a factor 2 on seven workloads of eight; after 1.5 % it
-was up to 4 times too high."""
+"""Ends of the rungs as shares of the budget. Early ranks followed by a longer comparison of the best few
+are as good as elaborate schedules at a tenth of the price (Egele et al. 2023, arXiv:2307.15422). On the
+suite, the best rate after 3 % of a run was that of its end within a factor 2 on seven workloads of eight;
+after 1.5 % it was up to 4 times too high."""
 
 FEWEST_UPDATES = (6, 12)
 """Of the rungs, where the shares are less."""
@@ -51,43 +51,44 @@ FEWEST_UPDATES = (6, 12)
 SPRINT = (0.06, 4)
 """The one rung of a small budget: as a share of it, and at least in updates."""
 
-ARMS = (3, 8)
-"""Fewest arms that are worth a race, and most."""
+CANDIDATES = (3, 8)
+"""Fewest candidates that are worth successive halving, and most."""
 
 LED = 6
-"""Most arms where one rule leads: three rates of it, one of the other, and CLIMBS."""
+"""Most candidates where one rule leads: three rates of it, one of the other, and CLIMBS."""
 
 CLIMBS = 2
-"""Arms that are kept for rates beyond those that all begin with, if the best is an outermost one."""
+"""Candidates that are kept for rates beyond those that all begin with, if the best is an outermost one."""
 
 LONGER = 2.0
-"""Factor of the rungs where the rates of one rule race, which takes fewer arms. Read off runs of AdamW over
-seven rates on the suite (`calibrate`), the rate that leads after 6 % of a run costs up to 6 % of the final
-loss, the one that leads after 3 % up to 14 %."""
+"""Factor of the rungs where the rates of one rule are compared, which takes fewer candidates. Read off runs
+of AdamW over seven rates on the suite (`calibrate`), the rate that leads after 6 % of a run costs up to 6 %
+of the final loss, the one that leads after 3 % up to 14 %."""
 
 KEPT = (0.5, 3)
-"""Largest share of the arms of a rung that goes on to the next, and how many may at least. Those that are
-protected go on besides: the default, the next lower rate of the best one's rule, the best of another rule."""
+"""Largest share of the candidates of a rung that goes on to the next, and how many may at least. Those that
+are protected go on besides: the default, the next lower rate of the best one's rule, the best of another
+rule."""
 
 CLEARLY_WORSE = 1.64
-"""Standard errors behind the best at which an arm is dropped, whatever its place: 5 %, one-sided."""
+"""Standard errors behind the best at which a candidate is dropped, whatever its place: 5 %, one-sided."""
 
 WORSE = 0.5
-"""Standard errors behind the best at which an arm of the lower half is dropped."""
+"""Standard errors behind the best at which a candidate of the lower half is dropped."""
 
 NEARLY, HALFWAY = 0.8, 0.5
-"""Shares of the best arm's way, from the loss of the start. An arm that has come NEARLY as far goes on though
-it is behind; one that has come HALFWAY is not dropped yet."""
+"""Shares of the best candidate's way, from the loss of the start. A candidate that has come NEARLY as far
+goes on though it is behind; one that has come HALFWAY is not dropped yet."""
 
 TREND = 0.5
-"""An arm is expected to go on as it came: on the last rung its loss counts as L·(L/L₁)^TREND, L₁ that of the
-first. A rate that is too high for a long run leads early and then stays where its noise holds it. Without the
-trend the rate of Muon on one workload of the suite cost 43 % of the final loss, with it at most 5 % on any;
-powers from 0.25 to 0.75 differ by less than 1 % in the median."""
+"""A candidate is expected to go on as it came: on the last rung its loss counts as L·(L/L₁)^TREND, L₁ that of
+the first. A rate that is too high for a long run leads early and then stays where its noise holds it. Without
+the trend the rate of Muon on one workload of the suite cost 43 % of the final loss, with it at most 5 % on
+any; powers from 0.25 to 0.75 differ by less than 1 % in the median."""
 
 CREDIT = {"muonmatched": (2.0, 1.1)}
-"""How much further than it has come, in logarithms, an arm counts as having come on each rung, by rule, where
-others have 1: what gains late is not told from what gains early by early losses (Wen et al. 2025,
+"""How much further than it has come, in logarithms, a candidate counts as having come on each rung, by rule,
+where others have 1: what gains late is not told from what gains early by early losses (Wen et al. 2025,
 arXiv:2509.02046: ranks flip while the rate falls). On the suite Muon at its best rate had come 0.46 to 1.6 of
 AdamW's way, at AdamW's best rate, after 1.5 % of a run, 0.98 to 1.6 after 4.5 %; at the end it was ahead on
 six, level on one, and behind by a quarter on one, without a decay to suit either."""
@@ -102,7 +103,7 @@ rate that led after 6 to 10 updates was 3 times too high for both Transformers, 
 errors."""
 
 TIE = 0.5
-"""Standard errors within which the default arm wins."""
+"""Standard errors within which the default candidate wins."""
 
 SEED_NOISE = 0.005
 """Standard deviation of a held-out loss between seeds, as a share of it, where no twin has measured it; that
@@ -116,7 +117,7 @@ FEWEST_ROWS = 30
 seen before it is trained on, then stand in."""
 
 SEEN = 0.3
-"""Share of an arm's updates, the latest, whose losses stand in for held-out ones."""
+"""Share of a candidate's updates, the latest, whose losses stand in for held-out ones."""
 
 WATCHED = 0.9999
 """Largest decay of the average of weights that is scored. The average's own bound (1+t)/(10+t) is what acts:
@@ -124,8 +125,8 @@ it spans the last ninth of the updates, between the 5 % and 15 % that cooldowns 
 (Hägele et al. 2024, arXiv:2405.18392)."""
 
 STATISTICS = 4
-"""Training batches on which batch norms are measured anew for a score of averaged weights. All arms see the
-same ones; with eight, scores took a third of what a search of 430 updates may cost."""
+"""Training batches on which batch norms are measured anew for a score of averaged weights. All candidates see
+the same ones; with eight, scores took a third of what a search of 430 updates may cost."""
 
 # --- rates ---
 
@@ -150,9 +151,9 @@ ABOVE = {"muonmatched": STEP}
 times the default of AdamW, which is its own."""
 
 LEADS = {"muonmatched": STEP**2}
-"""How far above its default, by rule, is the arm to beat where that rule races: 0.01. All 72 runs of the
-suite at 1.5 and 5 lengths in which AdamW's default was the arm to beat came to this rule, at a rate within a
-step of the ladder from there."""
+"""How far above its default, by rule, is the candidate to beat where that rule is compared: 0.01. All 72 runs
+of the suite at 1.5 and 5 lengths in which AdamW's default was the candidate to beat came to this rule, at a
+rate within a step of the ladder from there."""
 
 HIGHEST = {"muonmatched": 0.04}
 """Highest rate, by rule, that a ladder climbs to. A step moves each weight by a fifth of it in the root mean
@@ -160,32 +161,34 @@ square, whatever the gradient: 0.1 leads after a dozen updates, and no run of th
 to it."""
 
 MATRICES = 0.1
-"""Share of the weights that must lie in hidden matrices for a rule of matrices to be worth an arm; what it
-leaves over is AdamW's. On the suite a Transformer with a fifth of its weights in matrices gains too."""
+"""Share of the weights that must lie in hidden matrices for a rule of matrices to be worth a candidate; what
+it leaves over is AdamW's. On the suite a Transformer with a fifth of its weights in matrices gains too."""
 
 AROUND_EDGE = {1.0: (3.0, 100.0), 2.0: (0.3, 1000.0)}
 """How far below the edge of divergence the lowest rate lies at least and at most, whatever the default; by
 the root of the batch that the rate grows with, 2 for Adam's kind (`power_of`). A default of that kind does
-not depend on the unit of the loss, and a ramp of a few dozen steps may read its edge wrong by an order
+not depend on the unit of the loss, and a range test of a few dozen steps may read its edge wrong by an order
 either way: on two workloads of the suite from 0.0027 to 0.047 and from 0.004 to 0.45, as seed and length
 would have it. So that default moves only where it is plainly wrong."""
 
 SAME = 1.5
-"""Factor within which two rates of one rule are one arm."""
+"""Factor within which two rates of one rule are one candidate."""
 
 CAUTIOUS = 2.0
 """What the edge is divided by to bound the default rate of a short run."""
 
 WARMUP = 0.5
-"""Share of the first rung in which the rate of an arm rises, where the schedule is to be chosen."""
+"""Share of the first rung in which the rate of a candidate rises, where the schedule is to be chosen."""
 
 # --- what follows from what was measured ---
 
 CLIP = 10.0
-"""Norm at which gradients are clipped, in medians of those that the default arm met: rare by construction."""
+"""Norm at which gradients are clipped, in medians of those that the default candidate met: rare by
+construction."""
 
 CLIP_SHARE, CLIP_STEPS = 0.02, (20, 200)
-"""Of the budget for the updates whose norms the median is taken of, where no arms race; fewest and most."""
+"""Of the budget for the updates whose norms the median is taken of, where no candidates are compared; fewest
+and most."""
 
 TAU = 0.3
 """Memory of decayed weights as a share of the run: its optimum is stable where the rate and the batch are not

@@ -18,10 +18,9 @@ from steepest.optim.schedule import WarmupStableDecay
 from steepest.train import budget, checkpoint, growth
 from steepest.train.job import Job
 from steepest.train.settled import falls
-from steepest.tuning import journal, pace
+from steepest.tuning import journal, timing
 from steepest.tuning.constants import LARGEST_SHARE
-from steepest.tuning.journal import LENGTH, Journal, spent
-from steepest.tuning.ledger import Chosen, Tell
+from steepest.tuning.journal import LENGTH, Chosen, Journal, Tell, spent
 from steepest.tuning.search import PLACE, choose
 from steepest.tuning.trial import SHOWN
 
@@ -54,7 +53,9 @@ def begin_anew(place: Path) -> None:
     """Forget what a search that has not ended has measured, but for the weights that it began with: the plan
     was another budget's."""
     if place.exists() and not (place / CHOSEN).exists():
-        for measured_once in place.glob("*.json"):  # first: one that is there needs the states of its arm
+        for measured_once in place.glob(
+            "*.json"
+        ):  # first: one that is there needs the states of its candidate
             measured_once.unlink()
         _forget_states(place)
 
@@ -84,12 +85,12 @@ def _horizon(job: Job, chosen: Chosen, journal: Journal, spent: float) -> Eviden
         why = f"{allowed} less {chosen.lost} gradient evaluations that the search took and does not give back"
         last = None if steps is None else max(steps - chosen.lost, chosen.step + 1)
         return None if last is None else Evidence("horizon", last, why, seconds=spent)
-    if chosen.arm is None and not falls(job.recipe):
+    if chosen.candidate is None and not falls(job.recipe):
         return None  # nobody must know it: the clock ends the run
     left = max(allowed.seconds - spent, allowed.seconds / 2)
 
     def steps_left() -> dict[str, Any]:
-        return json.loads(pace.horizon(job, left).to_json())
+        return json.loads(timing.updates_left(job, left).to_json())
 
     once = f"{LENGTH}{allowed.seconds:g}-{chosen.name}"
     found = Evidence.from_json(json.dumps(journal.once(once, steps_left)))
@@ -97,10 +98,11 @@ def _horizon(job: Job, chosen: Chosen, journal: Journal, spent: float) -> Eviden
 
 
 def _hand_over(folder: Folder, chosen: Chosen, seconds: float, tell: Tell) -> None:
-    """The winner's state as the first checkpoint of a run that has none; then arms are no longer needed."""
+    """The winner's state as the first checkpoint of a run that has none; then candidates are no longer
+    needed."""
     place = folder.path / PLACE
-    if chosen.arm is not None and not checkpoint.steps(folder.checkpoints):
-        snapshot = checkpoint.read(checkpoint.path_of(place / f"arm-{chosen.arm}", chosen.step))
+    if chosen.candidate is not None and not checkpoint.steps(folder.checkpoints):
+        snapshot = checkpoint.read(checkpoint.path_of(place / f"arm-{chosen.candidate}", chosen.step))
         if most := snapshot.numbers["division"]["most"]:
             tell(Evidence("microbatch", most, "memory ran out with more examples at once in the search"))
         numbers = {key: value for key, value in snapshot.numbers.items() if key != "trial"}
@@ -111,14 +113,15 @@ def _hand_over(folder: Folder, chosen: Chosen, seconds: float, tell: Tell) -> No
 
 
 def _forget_states(place: Path) -> None:
-    """Remove the states of all arms; what was measured of them stays."""
-    for arm in place.glob("arm-*"):
-        if arm.is_dir():
-            shutil.rmtree(arm)
+    """Remove the states of all candidates; what was measured of them stays."""
+    for candidate in place.glob("arm-*"):
+        if candidate.is_dir():
+            shutil.rmtree(candidate)
 
 
 def _continued(state: Mapping[str, Tensor], averaged: bool) -> dict[str, Tensor]:
-    """The state of an arm as that of a run, which goes on with the average that the arm was scored by."""
+    """The state of a candidate as that of a run, which goes on with the average that the candidate was scored
+    by."""
     scored = {name.removeprefix(SHOWN): t for name, t in state.items() if name.startswith(f"{SHOWN}/")}
     kept = {name: t for name, t in state.items() if not name.startswith(f"{SHOWN}/")}
     return kept | ({f"{AVERAGE}{name}": t for name, t in scored.items()} if averaged else {})

@@ -1,6 +1,6 @@
-"""`Journal`: what a search has found out so far, on the disk; a search that is resumed reads it and goes on.
+"""What a search has found out so far: `Journal` on the disk, `Search` in memory, `Chosen` at its end.
 
-    <run>/search/{<name>.json, <arm>/step-000045/…, start.safetensors, chosen.json}
+    <run>/search/{<name>.json, <candidate>/step-000045/…, start.safetensors, chosen.json}
 
 A search is one function of what it measures. Every measurement goes through `once`: it is made, written down
 and only then used. Run again, the function meets the same numbers and takes the same way, to the bit.
@@ -9,15 +9,22 @@ and only then used. Run again, the function meets the same numbers and takes the
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
+from steepest.evidence import Evidence
 from steepest.files import write_atomic
 from steepest.optim.errors import UserError
+from steepest.train import budget, growth
+from steepest.train.job import Job
+from steepest.tuning import constants, timing
 
 LENGTH = "horizon-"
 """How the names of measurements begin that are of the run which follows, and not of the search."""
@@ -72,3 +79,110 @@ def spent(place: Path) -> float:
     """Seconds that all measurements of a search took."""
     files = (path for path in place.glob("*.json") if not path.name.startswith(LENGTH))
     return sum(read(path, json.loads).get("seconds", 0.0) for path in files)
+
+
+Tell = Callable[[Evidence], object]
+
+
+COURSE = ("warmup", "begin")
+BESIDE = ("arm", "step", "name", "gradients", "reused")
+"""What chosen.json holds besides settings."""
+
+EARLIER = ("again",)
+"""What those of earlier versions hold too: whether the run had gone back to another candidate."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen, in plain numbers; `handover` makes a job of it.
+
+    settings   of the recipe, by name
+    schedule   {"warmup", "begin"} where it was free: level up to update `begin`, then a line to zero
+    candidate, step  whose state the run goes on from, and after how many updates; candidate None: it begins
+    at 0
+    gradients  gradient evaluations that the search took;   reused  those of them that the run keeps"""
+
+    settings: Mapping[str, Any]
+    schedule: Mapping[str, int] | None = None
+    candidate: int | None = None
+    step: int = 0
+    name: str = ""
+    gradients: float = 0.0
+    reused: int = 0
+
+    def flat(self) -> dict[str, Any]:
+        """As chosen.json holds it: the settings, and beside them what is no setting."""
+        course = {key: (self.schedule or {}).get(key) for key in COURSE}
+        return {**self.settings, **course, **{key: getattr(self, key) for key in BESIDE}}
+
+    @classmethod
+    def of(cls, flat: Mapping[str, Any]) -> Chosen:
+        """The inverse of `flat`."""
+        beside = {key: flat[key] for key in BESIDE}
+        course = None if flat["begin"] is None else {key: flat[key] for key in COURSE}
+        settings = {key: value for key, value in flat.items() if key not in (*BESIDE, *COURSE, *EARLIER)}
+        return cls(settings, course, **beside)
+
+    @property
+    def lost(self) -> int:
+        """Updates that the budget holds less for the search."""
+        return math.ceil(self.gradients - self.reused)
+
+
+@dataclass
+class Search:
+    """One search: what it stands on, and what it has found so far."""
+
+    job: Job
+    journal: Journal
+    told: Tell
+    asked: Callable[[], object]
+    most: float
+    trains: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
+    gradients: float = 0.0
+
+    @cached_property
+    def open(self) -> frozenset[str]:
+        """What is to be chosen."""
+        return frozenset(self.job.asked.open)
+
+    @property
+    def allowed(self) -> budget.Budget:
+        """The budget as it was asked for."""
+        return budget.parse(self.job.recipe.budget)
+
+    def tell(self, evidence: Evidence) -> None:
+        """Print and record a decision; a setting of the recipe takes its value."""
+        self.told(evidence)
+        if evidence.choice in self.open and evidence.choice not in ("schedule", "stop", "rule"):
+            self.settings[evidence.choice] = evidence.decided
+
+    def charge(self, gradients: float) -> None:
+        """Count what was spent."""
+        self.gradients += gradients
+
+    def updates(self) -> int | None:
+        """What the whole budget holds under the settings so far; None where nobody can know."""
+        seconds = self.allowed.seconds
+        if seconds is None:
+            return growth.updates(self.allowed, self.job.source)
+        if seconds < constants.INSTANT:
+            return None
+        size = self.job.recipe.batch_size
+        return self.journal.once(f"length-{size}", lambda: timing.updates_left(self.job, seconds).decided)
+
+    def late(self) -> bool:
+        """Whether the clock says that a search must end. A budget in steps knows no clock."""
+        seconds = self.allowed.seconds
+        return seconds is not None and self.journal.seconds > self.most / 2 * seconds
+
+
+def unmeasured(choice: str, decided: Any, why: str) -> Evidence:
+    """A choice that fell back on its default, and why."""
+    return Evidence(choice, decided, f"not measured: {why}")
+
+
+def plain(number: float) -> float | None:
+    """None for what is not finite, which JSON has no word for."""
+    return number if math.isfinite(number) else None

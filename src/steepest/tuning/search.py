@@ -20,23 +20,23 @@ from steepest.train.growth import power_of
 from steepest.train.job import Job
 from steepest.train.settled import rule_of
 from steepest.train.state import into_model, of_model
-from steepest.tuning import constants, pace, ramp, rungs
-from steepest.tuning.arms import Arm, candidates, default, families, leader, lowest, number
-from steepest.tuning.critical_batch import choose_batch
-from steepest.tuning.follow import clip, finished, settled
-from steepest.tuning.journal import Journal, read
-from steepest.tuning.ledger import Chosen, Search, Tell, plain, unmeasured
+from steepest.tuning import constants, timing
+from steepest.tuning.batch_size import choose_batch
+from steepest.tuning.candidates import Candidate, default, families, initial, leader, lowest, number
+from steepest.tuning.halving import Halving, lower, winner
+from steepest.tuning.journal import Chosen, Journal, Search, Tell, plain, read, unmeasured
 from steepest.tuning.plan import Plan, plan, sprint
-from steepest.tuning.race import Race
-from steepest.tuning.sanity import readable_again, sanity
-from steepest.tuning.scores import evaluations, held_out, least, renewal, too_few
-from steepest.tuning.threads import threads
+from steepest.tuning.preflight import preflight_check, readable_again
+from steepest.tuning.range_test import range_test
+from steepest.tuning.resolve import clip, finished, settled
+from steepest.tuning.timing import threads
+from steepest.tuning.trial import evaluations, held_out, least, renewal, too_few
 
 PLACE = "search"
 """Folder of a search in that of its run."""
 
-RACED = {"rule", "lr"}
-"""Settings that arms race for."""
+COMPARED_SETTINGS = {"rule", "lr"}
+"""Settings that candidates are compared for."""
 
 WATCHED = {"clip_norm", "stop"}
 """Settings that a few updates of the default tell."""
@@ -116,7 +116,7 @@ def _batch(search: Search) -> None:
 def _descent(search: Search) -> Chosen:
     """Rule, rate, schedule and what follows from them."""
     updates = search.updates()
-    needed = bool(search.open & (RACED | WATCHED))
+    needed = bool(search.open & (COMPARED_SETTINGS | WATCHED))
     why = _too_short(search, updates) or (readable_again(search.job) if needed else "")
     if why or not needed or updates is None:
         return finished(search, _untried(search, why), updates, None)
@@ -129,167 +129,185 @@ def _descent(search: Search) -> Chosen:
     drawn = _drawn(search, updates, first, beside)
     if updates < constants.SMALL and not drawn.rungs:
         return finished(search, _untried(search, _few(search, updates)), updates, None)
-    if drawn.rungs and search.open & RACED and (why := _by_heart(search, drawn)):
+    if drawn.rungs and search.open & COMPARED_SETTINGS and (why := _by_heart(search, drawn)):
         return finished(search, _untried(search, why), updates, None)
-    if not drawn.rungs or not search.open & RACED:
-        return _without_race(search, drawn)
+    if not drawn.rungs or not search.open & COMPARED_SETTINGS:
+        return _without_halving(search, drawn)
     if drawn.rules < len(first):
         control = _unmeasured(search)
-        return _raced(search, drawn, [arm for arm in first if arm.rule == control.rule], control)
-    return _raced(search, drawn, first, leader(first) if "lr" in search.open else first[0])
+        return _compared(
+            search, drawn, [candidate for candidate in first if candidate.rule == control.rule], control
+        )
+    return _compared(search, drawn, first, leader(first) if "lr" in search.open else first[0])
 
 
-def _families(search: Search) -> list[Arm]:
+def _families(search: Search) -> list[Candidate]:
     given = number(search.job.asked.weight_decay)
     return families(default(search.job.recipe), "rule" in search.open, search.job.model, given)
 
 
-def _unmeasured(search: Search) -> Arm:
-    """The arm that stands where rule and rate are open and rules do not race: the one that leads; in seconds,
+def _unmeasured(search: Search) -> Candidate:
+    """The candidate that stands where rule and rate are open and rules are not compared: the one that
+    leads; in seconds,
     of which its updates may take more than the default's, and nobody knows how many, the default."""
-    known = search.allowed.seconds is None and search.open >= RACED
+    known = search.allowed.seconds is None and search.open >= COMPARED_SETTINGS
     return leader(_families(search)) if known else default(search.job.recipe)
 
 
-def _drawn(search: Search, updates: int, first: list[Arm], beside: float) -> Plan:
-    """The race that the budget holds: of rules and rates; where it is small, of rates alone."""
-    cost, ramps = (least(search.job), renewal(search.job)), _ramps(search, first)
-    most = constants.ARMS[1] if leader(first) is first[0] else constants.LED
-    drawn = plan(updates, search.most, ramps, beside, *cost, rules=len(first), arms=most)
-    none = replace(drawn, arms=0, rungs=())
+def _drawn(search: Search, updates: int, first: list[Candidate], beside: float) -> Plan:
+    """Successive halving that the budget holds: of rules and rates; where it is small, of rates alone."""
+    cost, range_tests = (least(search.job), renewal(search.job)), _range_tests(search, first)
+    most = constants.CANDIDATES[1] if leader(first) is first[0] else constants.LED
+    drawn = plan(updates, search.most, range_tests, beside, *cost, rules=len(first), candidates=most)
+    none = replace(drawn, candidates=0, rungs=())
     if "lr" not in search.open:
         return none if updates < constants.SMALL else drawn
     if updates >= constants.SMALL and drawn.rungs:
         return drawn
     led = _unmeasured(search).rule != first[0].rule
-    small = sprint(updates, search.most, beside, *cost, arms=constants.ARMS[0] if led else constants.ARMS[1])
+    small = sprint(
+        updates,
+        search.most,
+        beside,
+        *cost,
+        candidates=constants.CANDIDATES[0] if led else constants.CANDIDATES[1],
+    )
     return small if small.rungs else none
 
 
 def _by_heart(search: Search, drawn: Plan) -> str:
-    """Why a race would tell no more than which arm learns its examples by heart first."""
+    """Why successive halving would tell no more than which candidate learns its examples by heart first."""
     why, per_epoch = too_few(search.job), search.job.source.per_epoch
     if not why or per_epoch is None or drawn.rungs[-1] <= per_epoch:
         return ""
     return f"{why}, and training batches, which could stand in, come again within {drawn.rungs[-1]} updates"
 
 
-def _ramps(search: Search, first: list[Arm]) -> int:
-    return len({rule_of_edge(arm) for arm in first}) if "lr" in search.open else 0
+def _range_tests(search: Search, first: list[Candidate]) -> int:
+    return len({rule_tested(candidate) for candidate in first}) if "lr" in search.open else 0
 
 
 def _looked(search: Search, updates: int) -> Evidence:
-    found = Evidence.from_json(search.journal.once("sanity", lambda: sanity(search.job, updates).to_json()))
+    found = Evidence.from_json(
+        search.journal.once("sanity", lambda: preflight_check(search.job, updates).to_json())
+    )
     search.charge(found.gradients)
     return found
 
 
-def _untried(search: Search, why: str) -> Arm:
+def _untried(search: Search, why: str) -> Candidate:
     """The default, said to be one where something else was asked for."""
     known = why and search.updates() is not None
-    arm = _unmeasured(search) if known else default(search.job.recipe)
-    for setting in sorted(search.open & (RACED | WATCHED)) if why else ():
-        stays = getattr(arm if setting in RACED else search.job.recipe, setting)
+    candidate = _unmeasured(search) if known else default(search.job.recipe)
+    for setting in sorted(search.open & (COMPARED_SETTINGS | WATCHED)) if why else ():
+        stays = getattr(candidate if setting in COMPARED_SETTINGS else search.job.recipe, setting)
         search.tell(unmeasured(setting, stays, why))
-    return arm
+    return candidate
 
 
-def _without_race(search: Search, drawn: Plan) -> Chosen:
+def _without_halving(search: Search, drawn: Plan) -> Chosen:
     """A short budget bounds the default rate by the edge; rule and rate that are given are watched."""
-    arm = _unmeasured(search)
-    if search.open & RACED:
-        arm = _bounded(search, drawn, arm)
+    candidate = _unmeasured(search)
+    if search.open & COMPARED_SETTINGS:
+        candidate = _bounded(search, drawn, candidate)
     fewest, most = constants.CLIP_STEPS
     part = search.most / constants.LARGEST_SHARE
     watched = min(max(round(part * constants.CLIP_SHARE * drawn.updates), fewest), most)
     if not search.open & WATCHED:
-        return finished(search, arm, drawn.updates, None)
-    race, before = _race(search, drawn, [arm], drawn.scores), search.gradients
-    race.run(0, watched // 2)
-    race.run(0, watched)
-    spent, why = search.gradients - before, f"updates of {arm.name}, with which the run begins"
+        return finished(search, candidate, drawn.updates, None)
+    halving, before = _halving(search, drawn, [candidate], drawn.scores), search.gradients
+    halving.run(0, watched // 2)
+    halving.run(0, watched)
+    spent, why = search.gradients - before, f"updates of {candidate.name}, with which the run begins"
     search.told(Evidence("watched", watched, why, gradients=math.ceil(spent), reused=watched))
-    return finished(search, arm, drawn.updates, race)
+    return finished(search, candidate, drawn.updates, halving)
 
 
-def _bounded(search: Search, drawn: Plan, arm: Arm) -> Arm:
-    lr = arm.lr
+def _bounded(search: Search, drawn: Plan, candidate: Candidate) -> Candidate:
+    lr = candidate.lr
     if "lr" in search.open:
-        lr = min(lr, _edge(search, arm, drawn.ramp) / constants.CAUTIOUS)
+        lr = min(lr, _range_test(search, candidate, drawn.range_test) / constants.CAUTIOUS)
     few = f"{_few(search, drawn.updates)}: "
     if "rule" in search.open:
-        search.tell(unmeasured("rule", arm.rule, few + "the default"))
+        search.tell(unmeasured("rule", candidate.rule, few + "the default"))
     if "lr" in search.open:
         why = f"{few}the default, at most the edge of divergence over {constants.CAUTIOUS:g}"
         search.tell(Evidence("lr", lr, why))
-    return arm.at(lr)
+    return candidate.at(lr)
 
 
-def _raced(search: Search, drawn: Plan, first: list[Arm], control: Arm) -> Chosen:
-    arms = _arms(search, drawn, first, control)
-    race = _race(search, drawn, arms, drawn.scores, _slowness(search, first))
-    if race.held.why:
-        search.told(Evidence("held_out", "training batches", race.held.why))
-    if "clip_norm" in search.open:  # the default arm goes first, the others are clipped from their start
-        race.run(0, race.fewer(0, drawn.rungs[0]))
-        search.job = search.job.having({"clip_norm": clip(search, race)})
-        race.under(search.job)
-    ranked = race.race(search.told)
-    if not ranked[0].loss < race.start():
-        return _hopeless(search, race)
-    index = rungs.winner(race.arms, ranked, 0, race.start())
-    if len(race.losses) == 1:  # of a small budget, or of one whose clock cut the race short
-        index = rungs.lower(race.arms, ranked, index)
-    arm = settled(search, race, ranked, index)
-    return finished(search, arm, race.fewer(index, drawn.updates), race, index)
+def _compared(search: Search, drawn: Plan, first: list[Candidate], control: Candidate) -> Chosen:
+    candidates = _initial(search, drawn, first, control)
+    halving = _halving(search, drawn, candidates, drawn.scores, _slowness(search, first))
+    if halving.held.why:
+        search.told(Evidence("held_out", "training batches", halving.held.why))
+    if (
+        "clip_norm" in search.open
+    ):  # the default candidate goes first, the others are clipped from their start
+        halving.run(0, halving.fewer(0, drawn.rungs[0]))
+        search.job = search.job.having({"clip_norm": clip(search, halving)})
+        halving.under(search.job)
+    ranked = halving.decide(search.told)
+    if not ranked[0].loss < halving.start():
+        return _hopeless(search, halving)
+    index = winner(halving.candidates, ranked, 0, halving.start())
+    if len(halving.losses) == 1:  # of a small budget, or of one whose clock cut it short
+        index = lower(halving.candidates, ranked, index)
+    candidate = settled(search, halving, ranked, index)
+    return finished(search, candidate, halving.fewer(index, drawn.updates), halving, index)
 
 
-def _arms(search: Search, drawn: Plan, first: list[Arm], control: Arm) -> list[Arm]:
+def _initial(search: Search, drawn: Plan, first: list[Candidate], control: Candidate) -> list[Candidate]:
     """Those to begin with: rates of these families, moved by their edges where the plan holds range tests."""
     if "lr" not in search.open:
-        return candidates(control, first, False, drawn.arms)
-    tested = _tested(first) if drawn.ramp else {}
-    edges = {rule: _edge(search, arm, drawn.ramp) for rule, arm in tested.items()}
-    begin = [_lowest(search, arm, edges.get(rule_of_edge(arm))) for arm in first]
-    return candidates(control, begin, True, _beginning(drawn, control))
+        return initial(control, first, False, drawn.candidates)
+    tested = _tested(first) if drawn.range_test else {}
+    edges = {rule: _range_test(search, candidate, drawn.range_test) for rule, candidate in tested.items()}
+    begin = [_lowest(search, candidate, edges.get(rule_tested(candidate))) for candidate in first]
+    return initial(control, begin, True, _beginning(drawn, control))
 
 
-def _beginning(drawn: Plan, control: Arm) -> int:
-    """Arms to begin with; a rule that leads has hardly anything to climb to beyond its own."""
-    fewest = constants.LED - constants.CLIMBS if control.rule in constants.LEADS else constants.ARMS[0]
-    return max(drawn.arms - constants.CLIMBS, min(fewest, drawn.arms))
+def _beginning(drawn: Plan, control: Candidate) -> int:
+    """Candidates to begin with; a rule that leads has hardly anything to climb to beyond its own."""
+    fewest = constants.LED - constants.CLIMBS if control.rule in constants.LEADS else constants.CANDIDATES[0]
+    return max(drawn.candidates - constants.CLIMBS, min(fewest, drawn.candidates))
 
 
-def _lowest(search: Search, arm: Arm, edge: float | None) -> Arm:
-    job = search.job.having(arm.settings())
-    return arm.at(lowest(arm, edge, power_of(rule_of(job.recipe, job.given))))
+def _lowest(search: Search, candidate: Candidate, edge: float | None) -> Candidate:
+    job = search.job.having(candidate.settings())
+    return candidate.at(lowest(candidate, edge, power_of(rule_of(job.recipe, job.given))))
 
 
-def _slowness(search: Search, first: list[Arm]) -> dict[str, float]:
+def _slowness(search: Search, first: list[Candidate]) -> dict[str, float]:
     """How long updates of other rules take, where the budget is in seconds."""
     if search.allowed.seconds is None or len(first) == 1:
         return {}
     evidence = Evidence.from_json(
-        search.journal.once("slowness", lambda: pace.slowness(search.job, first).to_json())
+        search.journal.once("slowness", lambda: timing.slowness(search.job, first).to_json())
     )
     search.told(replace(evidence, seconds=search.journal.took["slowness"]))
     search.charge(evidence.gradients)
     return evidence.decided
 
 
-def _tested(first: list[Arm]) -> dict[str, Arm]:
-    """The arms whose edge is looked for, by rule."""
-    return {rule_of_edge(arm): arm for arm in reversed(first)}
+def _tested(first: list[Candidate]) -> dict[str, Candidate]:
+    """The candidates whose edge is looked for, by rule."""
+    return {rule_tested(candidate): candidate for candidate in reversed(first)}
 
 
-def rule_of_edge(arm: Arm) -> str:
-    """The rule whose edge bounds an arm: steps of "muonmatched" are as long as AdamW's, by its making."""
-    return "adamw" if arm.rule == "muonmatched" else arm.rule
+def rule_tested(candidate: Candidate) -> str:
+    """The rule whose edge bounds a candidate: steps of "muonmatched" are as long as AdamW's, by its
+    making."""
+    return "adamw" if candidate.rule == "muonmatched" else candidate.rule
 
 
-def _race(
-    search: Search, drawn: Plan, arms: list[Arm], scores: float, slow: Mapping[str, float] | None = None
-) -> Race:
+def _halving(
+    search: Search,
+    drawn: Plan,
+    candidates: list[Candidate],
+    scores: float,
+    slow: Mapping[str, float] | None = None,
+) -> Halving:
     warmup = None
     if "schedule" in search.open:
         asked = budget.parse(search.job.recipe.warmup).steps(search.job.source.per_epoch)
@@ -297,12 +315,14 @@ def _race(
     held = held_out(search.job, scores, drawn.times)
     climbs = "lr" in search.open
     calls = search.asked, search.late, search.charge
-    return Race(search.job, search.journal, drawn, held, arms, climbs, warmup, *calls, slow or {})
+    return Halving(search.job, search.journal, drawn, held, candidates, climbs, warmup, *calls, slow or {})
 
 
-def _edge(search: Search, arm: Arm, steps: int) -> float:
-    rule = arm.rule.removeprefix("object ")
-    found = search.journal.once(f"edge-{rule}", lambda: ramp.ramp(search.job, arm, steps, search.asked))
+def _range_test(search: Search, candidate: Candidate, steps: int) -> float:
+    rule = candidate.rule.removeprefix("object ")
+    found = search.journal.once(
+        f"edge-{rule}", lambda: range_test(search.job, candidate, steps, search.asked)
+    )
     search.charge(found["gradients"])
     line = {"name": rule, "x": found["rates"], "y": [plain(x) for x in found["losses"]]}
     curve = {"kind": "range", "lines": [line], "marks": [{"name": "edge", "x": found["rate"]}]}
@@ -318,13 +338,13 @@ def _edge(search: Search, arm: Arm, steps: int) -> float:
     return found["rate"]
 
 
-def _hopeless(search: Search, race: Race) -> Chosen:
-    control, long = default(search.job.recipe), race.long(race.plan.rungs[-1])
+def _hopeless(search: Search, halving: Halving) -> Chosen:
+    control, long = default(search.job.recipe), halving.long(halving.plan.rungs[-1])
     why = f"no arm got below the loss it began with in {long}, so that {control.name} stays"
-    for setting in sorted(search.open & (RACED | WATCHED) - search.settings.keys()):
-        stays = getattr(control if setting in RACED else search.job.recipe, setting)
+    for setting in sorted(search.open & (COMPARED_SETTINGS | WATCHED) - search.settings.keys()):
+        stays = getattr(control if setting in COMPARED_SETTINGS else search.job.recipe, setting)
         search.tell(unmeasured(setting, stays, why))
-    return finished(search, control, race.plan.updates, None)
+    return finished(search, control, halving.plan.updates, None)
 
 
 def _few(search: Search, updates: int) -> str:

@@ -1,24 +1,37 @@
-"""`Trial`: a run on a copy of the network, which stops, waits and goes on to the same bits."""
+"""`Trial`: a run on a copy of the network, which stops, waits and goes on to the same bits; and its scores,
+the losses of held-out examples one by one, so that two candidates can be compared in pairs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from steepest.data import rng
+from steepest.data.batches import batches, count
+from steepest.data.tree import Tree
+from steepest.optim import rules
+from steepest.optim.engines.torch.of_model import optimizer
+from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.engines.torch.passes import by_labels
-from steepest.train import checkpoint, growth, settled
-from steepest.train.average import Average
+from steepest.train import budget, checkpoint, growth, memory, settled
+from steepest.train.average import Average, renew_statistics
 from steepest.train.fitting import loop_of, optimizer_of
 from steepest.train.guard import Diverged
 from steepest.train.job import Job
 from steepest.train.loop import Loop
 from steepest.train.state import Snapshot, under
-from steepest.tuning.constants import WATCHED
+from steepest.tuning.constants import FEWEST_ROWS, FORWARD, SCORED, SEEN, STATISTICS, WATCHED
 
 SHOWN = "scored"
 """Name of the part of a snapshot that holds the average which is scored."""
@@ -128,3 +141,135 @@ class Trial:
     def load(self, place: Path, step: int) -> None:
         """Go on from a checkpoint that `save` has written."""
         self.put(checkpoint.read(checkpoint.path_of(place, step)))
+
+
+class SingleSteps:
+    """A copy of a job's network, moved by a plain rule one step at a time, on batches of any size. The job's
+    network, its buffers and everybody's chance stay as they are.
+
+    scaled  whether the rule sees gradients in a unit of its own (Adam's kind)"""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job.on(deepcopy(job.model))
+        rule = settled.rule_of(job.recipe, job.given)
+        self.rule = rules.AdamW() if rule.perturb or rule.extra_inputs else rule.at(1)
+        self.scaled = growth.power_of(self.rule) > 1
+
+    @cached_property
+    def optimizer(self) -> RuleOptimizer:
+        """What moves the copy: the rule at its first rate, or AdamW where it takes more than a gradient."""
+        return optimizer(self.job.model, self.rule, lr_scale=self.job.recipe.lr_scale)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Within it the copy is trained, under a chance of its own."""
+        with rng.preserved():
+            rng.begin(self.job.recipe.seed)
+            self.job.model.train()
+            yield
+
+    def batches(self, size: int) -> Iterator[Tree]:
+        """Whole batches of this many examples, in the order of the run."""
+        source = self.job.having({"batch_size": size, "accumulate": 1}).source
+        return (window[0] for window in source.start())
+
+    def backward(self, batch: Tree) -> tuple[Tensor, Any]:
+        """The loss of a batch and the outputs, the gradient in place of what was there."""
+        self.job.model.zero_grad(set_to_none=True)
+        loss, outputs = self.job.objective_and_logits(batch)
+        loss.backward()
+        return loss.detach(), outputs
+
+
+Shown = Callable[[], AbstractContextManager[None]]
+"""What puts other weights into the network for a while."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What candidates are scored on: examples that none of them trains on, the same for all.
+
+    batches   of the examples, in order;   examples  how many
+    cost      of one score, in gradient evaluations;   why  where they are not of a validation part"""
+
+    batches: tuple[Any, ...]
+    examples: int
+    cost: float
+    why: str = ""
+
+    @property
+    def loss(self) -> str:
+        """What the mean of a score is called."""
+        return "held-out loss" if self.batches else "loss on training batches"
+
+
+def held_out(job: Job, allowed: float, scores: int) -> Held:
+    """Examples for so many scores that together may cost `allowed` gradient evaluations."""
+    if why := too_few(job):
+        stands_in = "losses of training batches, each taken before it is trained on, stand in"
+        return Held((), 0, 0.0, f"{why}; {stands_in}")
+    size = job.size
+    wanted = int(min(max(allowed / scores * size / FORWARD, SCORED[0]), SCORED[1]))
+    at_once = min(size, max(wanted // 16, 8))  # a loss that gives one number a batch then gives 16
+    source = batches(job.prepared.val, at_once, seed=job.recipe.seed)
+    taken = tuple(window[0] for window in islice(source.once(), -(-wanted // at_once)))
+    examples = sum(count(batch) for batch in taken)
+    return Held(taken, examples, examples / job.size * FORWARD + renewal(job))
+
+
+def too_few(job: Job) -> str:
+    """Why candidates cannot be compared on the validation part; empty where they can."""
+    rows = job.prepared.sizes.get("val")
+    if job.prepared.val is not None and (rows is None or rows >= FEWEST_ROWS):
+        return ""
+    return f"the validation part has {rows or 'no'} rows, too few to compare on"
+
+
+def least(job: Job) -> float:
+    """Gradient evaluations that the examples of a score cost at least, which is to say something."""
+    return SCORED[0] / job.size * FORWARD
+
+
+def renewal(job: Job) -> float:
+    """Gradient evaluations that batch norms cost in each score, which are measured anew."""
+    return _renewed(job.model) * FORWARD
+
+
+def evaluations(job: Job, updates: int) -> float:
+    """Gradient evaluations that the looks of a run at its validation part come to."""
+    every = budget.parse(job.recipe.evaluate_every, "evaluate_every").steps(job.source.per_epoch)
+    rows = job.prepared.sizes.get("val")
+    if not every or not rows:
+        return 0.0
+    return updates // every * FORWARD * rows / job.size
+
+
+def score(trial: Trial, held: Held) -> list[float]:
+    """The loss of each held-out example under averaged weights; infinite for a dead trial."""
+    if trial.dead:
+        return [math.inf]
+    if not held.batches:
+        return trial.losses[-max(round(SEEN * len(trial.losses)), min(len(trial.losses), 5)) :]
+    return losses(trial.job, held, _shown(trial))
+
+
+def losses(job: Job, held: Held, shown: Shown = nullcontext) -> list[float]:
+    """The loss of each held-out example, batch norms measured anew."""
+    model = job.model
+    with rng.preserved(model, training=False), shown(), torch.no_grad():
+        renew_statistics(model, (job.inputs(w[0]) for w in islice(job.source.once(), _renewed(model))))
+        return np.concatenate([_losses(job, batch) for batch in held.batches]).tolist()
+
+
+def _losses(job: Job, batch: Any) -> np.ndarray:
+    found = memory.by_parts(job.losses_by_example, batch)
+    return torch.cat([losses.reshape(-1) for losses, _ in found]).cpu().double().numpy()
+
+
+def _shown(trial: Trial) -> Shown:
+    """What puts the weights to score into the network: a rule's own average, or one beside it."""
+    return trial.subject.descent.evaluated if trial.subject.descent.averages else trial.average.swapped
+
+
+def _renewed(model: torch.nn.Module) -> int:
+    return STATISTICS if memory.normed(model) else 0

@@ -1,4 +1,4 @@
-"""A range test of an arm: its rule on a copy of the network, under a rate that grows."""
+"""A range test of a candidate: its rule on a copy of the network, under a rate that grows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from steepest.optim.lr_finder import GROWTH, Edge, edge
 from steepest.train import memory
 from steepest.train.growth import steady
 from steepest.train.job import Job
-from steepest.tuning.arms import Arm
+from steepest.tuning.candidates import Candidate
 from steepest.tuning.constants import FORWARD, RANGE
 from steepest.tuning.trial import Trial
 
@@ -30,24 +30,24 @@ LOWER = 1e-3
 """What the range begins at, in shares of the usual one, where the loss left from the first rates on."""
 
 
-def ramp(job: Job, arm: Arm, steps: int, asked: Callable[[], object]) -> dict[str, Any]:
-    """The edge of divergence of an arm in about so many updates, as JSON knows it."""
-    begin, most = arm.lr / RANGE[0], arm.lr * RANGE[1]
+def range_test(job: Job, candidate: Candidate, steps: int, asked: Callable[[], object]) -> dict[str, Any]:
+    """The edge of divergence of a candidate in about so many updates, as JSON knows it."""
+    begin, most = candidate.lr / RANGE[0], candidate.lr * RANGE[1]
     growth = max(GROWTH, (most / begin) ** (1 / steps))
-    found, spent = _once(job, arm, begin, growth, most, asked)
+    found, spent = _once(job, candidate, begin, growth, most, asked)
     if found.diverged and not found.fell:
-        lower, more = _once(job, arm, begin * LOWER, growth, begin, asked)
+        lower, more = _once(job, candidate, begin * LOWER, growth, begin, asked)
         found = lower if lower.diverged else found  # else the edge lies where it was seen, above these rates
         spent += more
     return asdict(found) | {"gradients": round(spent)}
 
 
 def _once(
-    job: Job, arm: Arm, begin: float, growth: float, most: float, asked: Callable[[], object]
+    job: Job, candidate: Candidate, begin: float, growth: float, most: float, asked: Callable[[], object]
 ) -> tuple[Edge, float]:
     """(the edge, gradient evaluations: of all rates beforehand a forward pass, of those tried the rest)."""
     now, number = [begin], count()
-    tried = job.having(arm.settings(), lambda step: now[0])
+    tried = job.having(candidate.settings(), lambda step: now[0])
     trial = Trial(replace(tried, source=steady(tried.source)), ENDLESS)
     still = _still(trial.job, math.ceil(math.log(most / begin, growth)) + 2)
 
@@ -64,7 +64,7 @@ def _once(
 def _still(job: Job, updates: int) -> list[float]:
     """How far the loss of each batch lies above the usual one, under the weights of the start.
 
-    What is left of the losses of a ramp without that is what its rates have done."""
+    What is left of the losses of a range test without that is what its rates have done."""
     with rng.preserved(job.model), torch.no_grad():
         rng.begin(job.recipe.seed)
         windows = islice(job.source.start(0), updates)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,7 @@ from steepest.train import budget, memory
 from steepest.train.division import squared
 from steepest.train.job import Job
 from steepest.tuning import constants
-from steepest.tuning.control import Control
-from steepest.tuning.throughput import TIMED, WARM, lasting
+from steepest.tuning.trial import SingleSteps
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def _pairs(job: Job, usual: int, steps: int, most: float | None = None) -> list[
     size = max(1, usual // constants.PARTS)
     while True:
         try:
-            return _measured(Control(job), usual, size, steps, most)
+            return _measured(SingleSteps(job), usual, size, steps, most)
         except (RuntimeError, MemoryError) as error:
             if not memory.ran_out(error):
                 raise
@@ -139,48 +138,48 @@ def _pairs(job: Job, usual: int, steps: int, most: float | None = None) -> list[
         size //= 2
 
 
-def _measured(control: Control, usual: int, size: int, steps: int, most: float | None) -> list[Pair]:
+def _measured(copy: SingleSteps, usual: int, size: int, steps: int, most: float | None) -> list[Pair]:
     pairs: list[Pair] = []
     until = math.inf if most is None else time.perf_counter() + most
-    with control.working():
-        whole = (batch for batch in control.batches(usual) if count(batch) >= usual)  # epochs end in a rest
+    with copy.working():
+        whole = (batch for batch in copy.batches(usual) if count(batch) >= usual)  # epochs end in a rest
         while len(pairs) < steps and (len(pairs) < constants.NOISE_STEPS[0] or time.perf_counter() < until):
-            pairs.append(_pair(control, cut(next(whole), size)))
-            control.optimizer.step()
+            pairs.append(_pair(copy, cut(next(whole), size)))
+            copy.optimizer.step()
     return pairs
 
 
-def _pair(control: Control, parts: Sequence[Tree]) -> Pair:
+def _pair(copy: SingleSteps, parts: Sequence[Tree]) -> Pair:
     """The mean of ‖g‖² over the parts, and ‖g‖² of the whole, which is left in place for the step."""
     counts = [count(part) for part in parts]
-    weights = [w for group in control.optimizer.param_groups for w in group["params"]]
+    weights = [w for group in copy.optimizer.param_groups for w in group["params"]]
     whole: dict[int, torch.Tensor] = {}
     small = 0.0
     for part, examples in zip(parts, counts, strict=True):
-        control.backward(part)
-        small += _square(control) / len(parts)
+        copy.backward(part)
+        small += _square(copy) / len(parts)
         for place, weight in enumerate(weights):
             if weight.grad is not None:
                 addend = weight.grad * (examples / sum(counts))
                 whole[place] = addend if place not in whole else whole[place] + addend
     for place, weight in enumerate(weights):
         weight.grad = whole.get(place)
-    large = _square(control)
+    large = _square(copy)
     if not (math.isfinite(small) and math.isfinite(large)):
         raise _NotFinite
     return Pair(small, large, len(counts) / sum(1 / examples for examples in counts), sum(counts))
 
 
-def _square(control: Control) -> float:
+def _square(copy: SingleSteps) -> float:
     """‖g‖² in the rule's unit, once it has one."""
-    scaled = control.scaled and control.optimizer.steps > 0
-    return squared(control.optimizer, scaled)
+    scaled = copy.scaled and copy.optimizer.steps > 0
+    return squared(copy.optimizer, scaled)
 
 
 def _costs(job: Job, sizes: Sequence[int], usual: int, seconds: float | None, share: float) -> Costs:
     if seconds is None:
         return Costs({size: float(usual + size) for size in sizes}, "examples")
-    lasted, ended = lasting(Control(job), sizes, share * seconds)
+    lasted, ended = lasting(SingleSteps(job), sizes, share * seconds)
     if not lasted:
         return Costs({sizes[0]: float(sizes[0])}, "examples", ended=ended)
     return Costs(lasted, "seconds", (WARM + TIMED) * sum(lasted) / usual, ended)
@@ -229,3 +228,49 @@ def _picture(pairs: Sequence[Pair]) -> dict[str, Any]:
         "high": [one.high for one in seen],
     }
     return {"kind": "noise", "lines": [line]}
+
+
+WARM, TIMED = 2, 3
+"""Steps before, and steps of which the shortest counts: others may use the machine too."""
+
+GAIN = 0.95
+"""A ladder of sizes ends where the double batch leaves the time of an example above this share."""
+
+
+def lasting(
+    copy: SingleSteps,
+    sizes: Sequence[int],
+    most: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[dict[int, float], str]:
+    """({size: seconds of a step}, why larger ones were not tried), for sizes that rise.
+
+    The ladder ends where an example is no longer cheaper, memory runs out, or `most` seconds have gone by."""
+    lasted: dict[int, float] = {}
+    until = clock() + most
+    for before, size in zip((0, *sizes), sizes, strict=False):
+        try:
+            lasted[size] = _shortest(copy, size, clock)
+        except (RuntimeError, MemoryError) as error:
+            if not memory.ran_out(error):
+                raise
+            return lasted, f"memory ran out with {size}"
+        if before and lasted[size] / size > GAIN * lasted[before] / before:
+            return lasted, f"beyond {size} an example costs no less"
+        if clock() > until:
+            return lasted, f"beyond {size} nothing was timed, for the budget's sake"
+    return lasted, ""
+
+
+def _shortest(copy: SingleSteps, size: int, clock: Callable[[], float]) -> float:
+    found = float("inf")
+    with copy.working():
+        windows = copy.batches(size)
+        for number in range(WARM + TIMED):
+            batch = next(windows)
+            began = clock()
+            copy.backward(batch)
+            copy.optimizer.step()
+            if number >= WARM:
+                found = min(found, clock() - began)
+    return found

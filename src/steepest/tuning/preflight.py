@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from itertools import islice, repeat
 from typing import Any
 
@@ -19,8 +17,8 @@ from steepest.evidence import Evidence
 from steepest.optim.errors import UserError
 from steepest.train import formulas, memory
 from steepest.train.job import Job
-from steepest.tuning.constants import SANITY_SHARE
-from steepest.tuning.trial import Trial
+from steepest.tuning.constants import PREFLIGHT_SHARE
+from steepest.tuning.trial import SingleSteps, Trial
 
 NAMED = 5
 """Most weights named one by one."""
@@ -50,7 +48,7 @@ class Again:
 
 
 def readable_again(job: Job) -> str:
-    """Why the data cannot serve arms in the same order one after another; empty where they can."""
+    """Why the data cannot serve candidates in the same order one after another; empty where they can."""
     stream: Any = getattr(job.source, "stream", None)
     if stream is not None and iter(stream) is stream:
         return "the data can be read once only, so that arms cannot see the same batches"
@@ -60,12 +58,12 @@ def readable_again(job: Job) -> str:
     return ""
 
 
-def sanity(job: Job, updates: int) -> Evidence:
+def preflight_check(job: Job, updates: int) -> Evidence:
     """A look at the start. Raises UserError where nothing can be trained, naming the cause."""
     loss, sure, silent = _look(job)
     doubts = [*sure, *_unreached(silent)]
     spent = 1
-    if SANITY_SHARE * updates >= OVERFITTED:
+    if PREFLIGHT_SHARE * updates >= OVERFITTED:
         doubts += _stubborn(job)
         spent += OVERFITTED
     found = f"the first loss is {loss:.4g}" + (f"; {'; '.join(doubts)}" if doubts else "")
@@ -74,29 +72,17 @@ def sanity(job: Job, updates: int) -> Evidence:
 
 def _look(job: Job) -> tuple[float, list[str], list[str]]:
     """(the first loss, doubts about the outputs, names of weights that the gradient does not reach)."""
-    looked = job.on(deepcopy(job.model))
-    with rng.preserved():
-        rng.begin(job.recipe.seed)
-        looked.model.train()
-        descended = memory.by_parts(
-            partial(_descended, looked), next(job.source.once())[0], memory.fewest(job.model)
-        )
-        (loss, outputs), batch = next(descended)
-    weights = [(name, w) for name, w in looked.model.named_parameters() if w.requires_grad]
+    copy = SingleSteps(job)
+    with copy.working():
+        looked = memory.by_parts(copy.backward, next(job.source.once())[0], memory.fewest(job.model))
+        (loss, outputs), batch = next(looked)
+    weights = [(name, w) for name, w in copy.job.model.named_parameters() if w.requires_grad]
     gradients = [w.grad for _, w in weights if w.grad is not None]
-    value = float(loss.detach())
+    value = float(loss)
     if not math.isfinite(value) or not all(bool(g.isfinite().all()) for g in gradients):
-        raise UserError(_cause(looked, batch, value))
+        raise UserError(_cause(copy.job, batch, value))
     silent = [name for name, w in weights if w.grad is None or not bool(w.grad.any())]
     return value, _too_sure(job, outputs, batch), silent
-
-
-def _descended(job: Job, batch: Any) -> tuple[torch.Tensor, Any]:
-    """The loss of a batch, its gradient in place, and the outputs."""
-    job.model.zero_grad(set_to_none=True)
-    loss, outputs = job.objective_and_logits(batch)
-    loss.backward()
-    return loss, outputs
 
 
 def _cause(job: Job, batch: Any, loss: float) -> str:

@@ -115,7 +115,7 @@ class Counted:
         self.owed -= whole
         cost = 1 + whole
         if not self.watch.evaluations:
-            cost += self.spent + math.ceil(steepest.Run(self.place).chosen.get("gradients", 0))
+            cost += self.spent + math.ceil(steepest.Run(self.place).resolved.gradients)
         if math.isfinite(now):  # what is not finite was kept from the weights
             self.loss = now
         shown = steps.evaluated if steps.averages else nullcontext
@@ -150,7 +150,8 @@ def fitted(
         except Diverged:
             watch.diverged = True
         run = steepest.Run(place)
-        found = {"asked": dict(settings), "chosen": run.chosen, "evidence": told(run.evidence)}
+        chosen = {**run.chosen, "gradients": run.resolved.gradients}
+        found = {"asked": dict(settings), "chosen": chosen, "evidence": told(run.evidence)}
     if not watch.diverged and watch.evaluations < watch.budget:
         watch.evaluations += math.ceil(counted.owed)
         watch.finish(given["model"])  # the weights that fit ships
@@ -189,8 +190,8 @@ def by_optuna(share: float, task: Task, budget: int, seed: int, watch: Watch) ->
         job = build(Recipe.of(written), given)
         chosen = search(job, Folder(folder), round(share * budget), evidence.append)
     spent = math.ceil(chosen.gradients)
-    found = fitted(task, budget - spent, watch, chosen.settings, spent, affordable(task, budget))
-    return found | {"asked": SEARCHED, "chosen": dict(chosen.settings), "evidence": told(evidence)}
+    found = fitted(task, budget - spent, watch, chosen.measured, spent, affordable(task, budget))
+    return found | {"asked": SEARCHED, "chosen": dict(chosen.measured), "evidence": told(evidence)}
 
 
 METHODS: dict[str, Method] = {

@@ -26,6 +26,7 @@ class Folder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.recipe = self.path / "recipe.toml"
+        self.resolved = self.path / "resolved.json"
         self.evidence = self.path / "evidence.jsonl"
         self.metrics = self.path / "metrics.csv"
         self.result = self.path / "result.json"

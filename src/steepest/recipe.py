@@ -265,7 +265,8 @@ def settings_in(path: Path) -> dict[str, Any]:
 
 def same_settings(one: str, other: str) -> bool:
     """Whether two recipe texts say the same, whichever version wrote them."""
-    first, second = ({name: {} for name in ADDED} | tomllib.loads(text) for text in (one, other))
+    added: dict[str, Any] = {name: {} for name in ADDED}
+    first, second = (added | tomllib.loads(text) for text in (one, other))
     return {**first, "format": 0} == {**second, "format": 0}
 
 

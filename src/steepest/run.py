@@ -26,11 +26,12 @@ from steepest.models.probe import apply
 from steepest.models.weights_file import load_weights
 from steepest.optim.errors import UserError
 from steepest.recipe import Recipe
-from steepest.train import loss, network
+from steepest.train import loss, network, resolved
 from steepest.train import metrics as measuring
 from steepest.train.given import DATA, Given, separate
 from steepest.train.prepare import parts_of, prepare
 from steepest.train.preprocessing import Preprocessing
+from steepest.train.resolved import Resolved
 
 AT_ONCE = 1024
 """Examples given to the network together."""
@@ -70,8 +71,12 @@ class Run:
     @property
     def chosen(self) -> dict[str, Any]:
         """What was settled by measurement, setting → value; empty where nothing was left open."""
-        path = self._files.path / "search" / "chosen.json"
-        return _object(path) if path.exists() else {}
+        return dict(self.resolved.measured)
+
+    @property
+    def resolved(self) -> Resolved:
+        """Every setting in force, and what a search has settled and taken; empty before it has ended."""
+        return resolved.read(self._files) or Resolved()
 
     @property
     def status(self) -> str:
@@ -168,7 +173,8 @@ class Run:
         written out where it is a stack of torch's own layers."""
         from steepest.export.program import write
 
-        return write(self._files, self.chosen, self._model)
+        chosen = {**self.chosen, **(self.resolved.schedule or {})}
+        return write(self._files, chosen, self._model)
 
     def tensors(self, **objects: Any) -> dict[str, Any]:
         """The rows as the run prepared them: {"train": (inputs, target), "val": …, "test": …}, weights third.

@@ -26,7 +26,7 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def facts(run: st.Run) -> dict[str, Any]:
     """All that a run leaves, but for the seconds."""
-    chosen = json.loads((run.folder / "search" / "chosen.json").read_text())
+    chosen = json.loads((run.folder / "resolved.json").read_text())
     evidence = [
         (one.choice, one.decided, one.why, one.gradients)
         for one in run.evidence
@@ -81,16 +81,16 @@ def test_the_winners_updates_are_those_of_a_run_under_its_settings(monkeypatch: 
     races, real = [], Halving.decide
     monkeypatch.setattr(Halving, "decide", lambda self, tell: races.append(self) or real(self, tell))
     found = st.fit((X, y), lr="auto", schedule="constant", patience=1000, out="found", **SETTINGS)
-    chosen = json.loads((found.folder / "search" / "chosen.json").read_text())
-    tested = races[0].candidates[chosen["arm"]].lr
+    chosen = found.resolved
+    tested = races[0].candidates[chosen.trial or 0].lr
 
     def rate(step: int) -> float:
-        return tested if step <= chosen["step"] else chosen["lr"]
+        return tested if step <= chosen.step else found.chosen["lr"]
 
     plain = SETTINGS | {"budget": f"{found.steps} steps"}
     alone = st.fit((X, y), schedule=rate, patience=1000, out="alone", **plain)
     one, other = (load_file(run.folder / "model.safetensors") for run in (found, alone))
-    assert chosen["step"] > 0
+    assert chosen.step > 0
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 

@@ -12,7 +12,8 @@ from torch import nn
 
 import steepest as st
 from steepest.evidence import Evidence
-from steepest.tuning import handover, search
+from steepest.train import resolved
+from steepest.tuning import search
 from steepest.tuning.journal import Journal
 
 draw = np.random.default_rng(0)
@@ -74,8 +75,8 @@ def test_what_arms_learn_of_a_stream_decides_nothing() -> None:
     def fit(out: str) -> st.Run:
         return st.fit(Stream(), **objects(), test=0, budget="240 steps", task="regression", out=out)
 
-    die = killing(handover.write_atomic, lambda path, _: path.name == "chosen.json")
-    killed(lambda patch: patch.setattr(handover, "write_atomic", die), lambda: fit("broken"))
+    die = killing(resolved.write_atomic, lambda path, _: path.name == "resolved.json")
+    killed(lambda patch: patch.setattr(resolved, "write_atomic", die), lambda: fit("broken"))
     whole, resumed = fit("whole"), st.resume("broken", data=Stream(), **objects())
     assert whole.chosen == resumed.chosen
     assert same_weights(whole, resumed)

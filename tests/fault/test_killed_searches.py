@@ -209,9 +209,9 @@ def test_a_damaged_measurement_is_named(tmp_path: Path) -> None:
         fit(out)
 
 
-@pytest.mark.parametrize("name", ["chosen.json", "sanity.json"])
+@pytest.mark.parametrize("name", ["resolved.json", "search/sanity.json"])
 def test_what_a_run_that_goes_on_reads_of_its_search_is_named_too(tmp_path: Path, name: str) -> None:
     fit(tmp_path / "run")
-    (tmp_path / "run" / "search" / name).write_text("")
-    with pytest.raises(st.UserError, match=f"{name}' is damaged"):
+    (tmp_path / "run" / name).write_text("")
+    with pytest.raises(st.UserError, match=f"{Path(name).name}' is damaged"):
         st.resume(str(tmp_path / "run"), data=(X, y), budget="+50 steps")

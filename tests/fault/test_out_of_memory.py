@@ -377,7 +377,7 @@ def test_a_search_goes_on_in_smaller_parts_and_says_so(opened, backward):
 @pytest.mark.usefixtures("_empty_folder")
 def test_a_search_chooses_as_one_with_room_does():
     roomy, short = (fit(Scarce(room), lr="auto", **SEARCHED) for room in (10**6, 5))
-    assert short.chosen["name"] == roomy.chosen["name"]
+    assert short.resolved.name == roomy.resolved.name
 
 
 @pytest.mark.usefixtures("_empty_folder")

@@ -3,7 +3,7 @@
 import pytest
 
 from steepest.optim.errors import UserError
-from steepest.train.budget import Budget, horizon, parse
+from steepest.train.budget import Budget, parse
 
 
 @pytest.mark.parametrize(
@@ -51,19 +51,6 @@ def test_epochs_become_steps_once_their_length_is_known():
     assert parse("3 epochs").steps(7) == 21
     assert parse("0.01 epochs").steps(7) == 1
     assert parse("60s").steps(7) is None
-
-
-def test_the_horizon_is_the_budget_over_the_median_step():
-    now = [0.0]
-    lasting = iter([9.0, 9.0, 9.0, 1.0, 1.0, 50.0, 1.0, 1.0])
-
-    def step():
-        now[0] += next(lasting)
-
-    found = horizon(100.0, step, most=0.0, clock=lambda: now[0], other=1.0)
-    assert found.decided == (100 - 81) // 2
-    assert found.seconds == sum([9, 9, 9, 1, 1, 50, 1, 1])
-    assert "median of 5" in found.why
 
 
 @pytest.mark.parametrize("text", ["1e12 steps", "123456789012 steps", "1e15 epochs", "0.001 epochs"])

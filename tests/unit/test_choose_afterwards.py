@@ -49,15 +49,17 @@ def test_more_epochs_are_reckoned_under_the_batch_that_was_chosen(monkeypatch: p
 
 def test_a_rise_that_outlasts_the_search_ends_at_the_height_that_was_seen() -> None:
     run = fit(lr="auto", warmup="200 steps", **LINE | {"schedule": "auto"})
-    step, best = run.chosen["step"], told(run, "rung 2").candidates[0]["arm"]
-    assert run.chosen["warmup"] == run.chosen["begin"] == step < 200
+    step, best = run.resolved.step, told(run, "rung 2").candidates[0]["arm"]
+    assert run.resolved.schedule == {"warmup": step, "begin": step}
+    assert step < 200
     assert run.chosen["lr"] == pytest.approx(float(best.split()[1]) * step / 200, rel=0.01)
     assert "a rise over 200 updates" in told(run, "lr").why
 
 
 def test_a_warmup_beside_a_given_rate_is_kept() -> None:
     run = fit(lr=0.1, clip_norm="auto", warmup="200 steps", **LINE | {"schedule": "auto"})
-    assert run.chosen["warmup"] == run.chosen["begin"] == 200 > run.chosen["step"]
+    assert run.resolved.schedule == {"warmup": 200, "begin": 200}
+    assert run.resolved.step < 200
     lr = dict(zip(run.history["step"], run.history["lr"], strict=True))
     assert lr[159] == pytest.approx(160 / 200 * 0.1)
 

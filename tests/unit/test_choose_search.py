@@ -28,8 +28,12 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+BESIDE = ("trial", "step", "name", "gradients", "reused")
+
+
 def chosen(run: st.Run) -> dict[str, Any]:
-    return json.loads((run.folder / "search" / "chosen.json").read_text())
+    found = run.resolved
+    return {**found.measured, **(found.schedule or {}), **{key: getattr(found, key) for key in BESIDE}}
 
 
 def losses(run: st.Run) -> float:

@@ -74,11 +74,6 @@ def test_statistics_are_renewed_on_batches_that_were_moved(monkeypatch: pytest.M
     assert set(places) == {META}
 
 
-def test_a_horizon_is_measured_on_batches_that_were_moved() -> None:
-    job = elsewhere(built(Examples(), val=0, test=0, monitor="train/loss", l2=0.1))
-    assert fitting.measured_horizon(job, 0.2).decided >= 1
-
-
 @pytest.mark.parametrize(
     "settings", [{}, {"batch_size": 7}, {"batch_size": "full"}, {"accumulate": 2}], ids=str
 )

@@ -64,6 +64,7 @@ def like(run: st.Run, folder: Path, chosen: dict[str, Any] | None = None, **sett
     recipe = run.recipe.model_copy(update=settings)
     (folder / "recipe.toml").write_text(recipe.to_toml())
     if chosen is not None:
+        (folder / "resolved.json").unlink()  # as folders of format 1 are
         (folder / "search").mkdir()
         (folder / "search" / "chosen.json").write_text(json.dumps(chosen))
     return st.Run(folder)

@@ -18,15 +18,16 @@ from steepest.report import write as write_report
 from steepest.run import Run
 from steepest.train import budget, environment, outcome
 from steepest.train.cadence import Cadence
-from steepest.train.fitting import descend, horizon_of, loop_of, optimizer_of, steps_of
+from steepest.train.fitting import descend, loop_of, optimizer_of, steps_of
 from steepest.train.given import Given
 from steepest.train.guard import Diverged
 from steepest.train.interrupt import Interrupt, Interrupted
 from steepest.train.job import Job, build
 from steepest.train.loop import Loop
 from steepest.train.progress import Progress, progress
+from steepest.train.resolved import Resolved
 from steepest.train.startpage import lines
-from steepest.tuning.handover import measured
+from steepest.tuning.handover import length_of, measured
 from steepest.tuning.journal import Tell
 from steepest.tuning.search import PLACE
 
@@ -52,7 +53,8 @@ def begin(folder: Folder, recipe: Recipe, given: Given, console: Console | None 
             # Nothing was trained, so that the mended command may have the folder. What was measured before a
             # disk was full waits for room on it.
             if not isinstance(refused, Unwritable) and not folder.checkpoints.exists():
-                folder.give_back(found, folder.recipe.name, folder.preprocessing.name, PLACE)
+                own = (folder.recipe, folder.preprocessing, folder.resolved)
+                folder.give_back(found, *(path.name for path in own), PLACE)
             raise
 
 
@@ -131,7 +133,8 @@ def telling(folder: Folder, bar: Progress) -> Tell:
 def _measured(folder: Folder, job: Job, tell: Tell, console: Console) -> tuple[Job, Evidence | None]:
     """The job with nothing left open, and its length where that is known beforehand."""
     if not job.asked.open:
-        return job, horizon_of(job, folder)
+        Resolved().write(folder, job.recipe)
+        return job, length_of(job, folder)
 
     def asked() -> None:
         if signal.received is not None:

@@ -21,8 +21,7 @@ from steepest.train.budget import parse
 from steepest.train.given import HOOKS, OBJECTS, separate
 from steepest.train.growth import updates
 from steepest.train.job import Job, build
-from steepest.tuning.handover import begin_anew, read
-from steepest.tuning.search import PLACE
+from steepest.tuning.handover import begin_anew
 
 
 def resume(folder: str | os.PathLike[str], *, budget: str | None = None, **objects: Any) -> Run:
@@ -47,7 +46,7 @@ def go_on(place: Folder, objects: dict[str, Any], budget: str | None, console: C
         job = build(recipe, given)
         if budget is not None:
             _check_more(place, job)
-            begin_anew(place.path / PLACE)
+            begin_anew(place)
             write_atomic(place.recipe, recipe.relative_to(place.path).to_toml().encode())
         for sentence in environment.differences(
             environment.read(place.env), environment.describe(str(job.device))
@@ -96,10 +95,10 @@ def _extended(recipe: Recipe, budget: str) -> Recipe:
 
 def _check_more(place: Folder, job: Job) -> None:
     """A budget that is used up already would leave nothing to do, and a recipe that tells another run."""
-    done, chosen = Run(place.path).steps, read(place.path / PLACE)
-    measured = job if chosen is None else job.having(chosen.settings)
+    done, found = Run(place.path).steps, Run(place.path).resolved
+    measured = job.having(found.measured)
     allowed = updates(parse(job.recipe.budget), measured.source)
-    if allowed is not None and allowed - (chosen.lost if chosen else 0) <= done:
+    if allowed is not None and allowed - found.lost <= done:
         raise UserError(
             f"The budget of {job.recipe.budget} is {allowed} steps, and {done} are done already. "
             'Give more, for example --budget "+10 epochs".'

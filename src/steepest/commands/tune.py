@@ -27,8 +27,9 @@ from steepest.train import environment, machine
 from steepest.train.interrupt import Interrupt, Interrupted
 from steepest.train.job import Job, build
 from steepest.train.progress import progress
+from steepest.train.resolved import Resolved
 from steepest.tuning import optuna_search, timing
-from steepest.tuning.journal import Chosen, Journal
+from steepest.tuning.journal import Journal
 from steepest.tuning.search import PLACE, choose
 
 
@@ -147,7 +148,7 @@ def _by_optuna(
     tell: Callable[[Evidence], object],
     asked: Callable[[], object],
     console: Console,
-) -> Chosen:
+) -> Resolved:
     """A budget in seconds is turned into updates once, and then bounds the clock as well."""
     seconds, updates = allowed.budget.seconds, allowed.budget.steps(job.source.per_epoch)
     if seconds is not None:
@@ -164,12 +165,12 @@ def _by_optuna(
     return optuna_search.search(job, place, updates, tell, say, asked, seconds=seconds, also=question.also)
 
 
-def frozen(job: Job, chosen: Chosen) -> Recipe:
+def frozen(job: Job, chosen: Resolved) -> Recipe:
     """The recipe of a job with the chosen values in the place of "auto"."""
     course: dict[str, Any] = {}
     if chosen.schedule is not None and chosen.schedule["begin"]:  # the rise of the arms, or a person's
         course = {"warmup": f"{chosen.schedule['warmup']} steps"}
-    known = {k: v for k, v in chosen.settings.items() if k in Recipe.model_fields and v != "auto"}
+    known = {k: v for k, v in chosen.measured.items() if k in Recipe.model_fields and v != "auto"}
     return Recipe.of(job.recipe.model_copy(update={**known, **course}).model_dump())
 
 

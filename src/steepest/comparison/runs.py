@@ -66,9 +66,9 @@ def result_of(plan: Plan, strategy: str, seed: int, folder: Path) -> Result:
     cost = _cost(plan, strategy, recipe)
     column, _ = axis_of(plan.equal, plan.budget)
     at, values = _curve(folder, column, recipe.monitor)
-    chosen = run.chosen
-    lost = math.ceil(chosen.get("gradients", 0) - chosen.get("reused", 0))  # by a search, and not given back
-    lr = chosen.get("lr") if recipe.lr == "auto" else recipe.lr
+    resolved = run.resolved
+    lost = resolved.lost  # by a search, and not given back
+    lr = resolved.measured.get("lr") if recipe.lr == "auto" else recipe.lr
     each = cost if plan.equal == "gradients" else 1.0
     return Result(
         strategy=strategy,

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Literal
 
-from steepest.evidence import Evidence
 from steepest.optim.errors import UserError
 
 UNITS: dict[str, tuple[Literal["seconds", "steps", "epochs"], float]] = {
@@ -82,33 +78,3 @@ def parse(text: str | Budget, setting: str = "budget") -> Budget:
 
 def _unit(word: str) -> tuple[Literal["seconds", "steps", "epochs"], float] | None:
     return UNITS.get(word) or UNITS.get(word.removesuffix("s"))
-
-
-def horizon(
-    seconds: float,
-    step: Callable[[], object],
-    *,
-    other: float = 0.0,
-    warm: int = 3,
-    least: int = 5,
-    most: float = 1.0,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Evidence:
-    """How many steps a budget in seconds holds: (seconds - spent) / (median step + other), at least 1.
-
-    step   makes one step on a copy of the run; called `warm` times unmeasured, then until `least` times and
-           `most` seconds (or a twentieth of the budget, when that is less) are reached
-    other  seconds a step that evaluations and the like will take"""
-    began = clock()
-    for _ in range(warm):
-        step()
-    lasted: list[float] = []
-    until = clock() + min(most, seconds / 20)
-    while len(lasted) < least or (clock() < until and len(lasted) < 1000):
-        before = clock()
-        step()
-        lasted.append(clock() - before)
-    each = median(lasted) + other
-    steps = max(1, int((seconds - (clock() - began)) / each))
-    why = f"{seconds:g} s, measuring included, at {each * 1e3:.3g} ms a step (median of {len(lasted)})"
-    return Evidence("horizon", steps, why, seconds=clock() - began)

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from functools import partial
 from itertools import islice
 from typing import Any
 
 import torch
 
-from steepest import evidence as records
 from steepest.data.batches import Batches
 from steepest.data.rng import preserved
 from steepest.evidence import Evidence
 from steepest.files import Folder
-from steepest.optim.engines.torch import passes
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.engines.torch.passes import by_labels
-from steepest.train import budget, memory, settled
+from steepest.train import memory, settled
 from steepest.train.average import renew_statistics
 from steepest.train.growth import Course, course
 from steepest.train.job import Job
@@ -141,34 +138,6 @@ def steps_of(job: Job, horizon: Evidence | None) -> int | None:
 def course_of(job: Job, horizon: Evidence | None) -> Course:
     """How the run goes through its data."""
     return course(job.recipe, job.given, job.source, None if horizon is None else horizon.decided)
-
-
-def horizon_of(job: Job, folder: Folder) -> Evidence | None:
-    """Steps that a budget in seconds is measured to hold, where the schedule must know; once a run."""
-    allowed = budget.parse(job.recipe.budget)
-    if allowed.seconds is None or not settled.falls(job.recipe):
-        return None
-    kept = [one for one in records.read(folder.evidence) if one.choice == "horizon"]
-    if not kept:
-        kept = [measured_horizon(job, allowed.seconds)]
-        records.append(folder.evidence, kept[0])
-    return kept[0]
-
-
-def measured_horizon(job: Job, seconds: float) -> Evidence:
-    """Steps are timed on a copy of the network; an evaluation is shared out over the steps between two."""
-    copied = job.on(deepcopy(job.model))
-    optimizer = settled.optimizer_of(job.recipe, job.given, copied.model, job.source.per_epoch, 10**6)
-    batch, labels = next(job.source.once())[0], by_labels(settled.rule_of(job.recipe, job.given))
-    compute = copied.objective_and_logits if labels else copied.objective
-
-    def step() -> None:
-        optimizer.zero_grad()
-        _, gradients, reads = passes.look(optimizer, partial(compute, batch))
-        optimizer.step(gradients=gradients, reads=reads)
-
-    every = budget.parse(job.recipe.evaluate_every, "evaluate_every").steps(job.source.per_epoch) or 1
-    return budget.horizon(seconds, step, other=evaluation_seconds(job) / every)
 
 
 def evaluation_seconds(job: Job) -> float:

@@ -1,6 +1,6 @@
-"""What a search has found out so far: `Journal` on the disk, `Search` in memory, `Chosen` at its end.
+"""What a search has found out so far: `Journal` on the disk, `Search` in memory.
 
-    <run>/search/{<name>.json, <candidate>/step-000045/…, start.safetensors, chosen.json}
+    <run>/search/{<name>.json, arm-0/step-000045/…, start.safetensors}
 
 A search is one function of what it measures. Every measurement goes through `once`: it is made, written down
 and only then used. Run again, the function meets the same numbers and takes the same way, to the bit.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -82,51 +82,6 @@ def spent(place: Path) -> float:
 
 
 Tell = Callable[[Evidence], object]
-
-
-COURSE = ("warmup", "begin")
-BESIDE = ("arm", "step", "name", "gradients", "reused")
-"""What chosen.json holds besides settings."""
-
-EARLIER = ("again",)
-"""What those of earlier versions hold too: whether the run had gone back to another candidate."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What was chosen, in plain numbers; `handover` makes a job of it.
-
-    settings   of the recipe, by name
-    schedule   {"warmup", "begin"} where it was free: level up to update `begin`, then a line to zero
-    candidate, step  whose state the run goes on from, and after how many updates; candidate None: it begins
-    at 0
-    gradients  gradient evaluations that the search took;   reused  those of them that the run keeps"""
-
-    settings: Mapping[str, Any]
-    schedule: Mapping[str, int] | None = None
-    candidate: int | None = None
-    step: int = 0
-    name: str = ""
-    gradients: float = 0.0
-    reused: int = 0
-
-    def flat(self) -> dict[str, Any]:
-        """As chosen.json holds it: the settings, and beside them what is no setting."""
-        course = {key: (self.schedule or {}).get(key) for key in COURSE}
-        return {**self.settings, **course, **{key: getattr(self, key) for key in BESIDE}}
-
-    @classmethod
-    def of(cls, flat: Mapping[str, Any]) -> Chosen:
-        """The inverse of `flat`."""
-        beside = {key: flat[key] for key in BESIDE}
-        course = None if flat["begin"] is None else {key: flat[key] for key in COURSE}
-        settings = {key: value for key, value in flat.items() if key not in (*BESIDE, *COURSE, *EARLIER)}
-        return cls(settings, course, **beside)
-
-    @property
-    def lost(self) -> int:
-        """Updates that the budget holds less for the search."""
-        return math.ceil(self.gradients - self.reused)
 
 
 @dataclass

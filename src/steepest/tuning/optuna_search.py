@@ -32,8 +32,9 @@ from steepest.train import memory
 from steepest.train.evaluation import Evaluation
 from steepest.train.fitting import averages, renew
 from steepest.train.job import Job
+from steepest.train.resolved import Resolved
 from steepest.tuning.constants import FORWARD, SCORED
-from steepest.tuning.journal import Chosen, Tell, plain
+from steepest.tuning.journal import Tell, plain
 from steepest.tuning.space import SEARCHED, Range, Space, space
 from steepest.tuning.trial import Trial
 
@@ -252,7 +253,7 @@ def search(
     *,
     seconds: float | None = None,
     also: tuple[str, ...] = (),
-) -> Chosen:
+) -> Resolved:
     """The settings of the best trial, for what the recipe of a job leaves open.
 
     allowed   updates of the recipe's batch that all trials together may take, scores included
@@ -365,7 +366,7 @@ class _Search:
             self.study.enqueue_trial(self.drawn.default())
         return self.study.ask()
 
-    def best(self, tell: Tell) -> Chosen:
+    def best(self, tell: Tell) -> Resolved:
         """The best trial told as evidence. Raises UserError where none has come to its end."""
         ended, state = self.ended, self.optuna.trial.TrialState
         whole = [place for place, one in enumerate(ended) if one.state == state.COMPLETE]
@@ -381,7 +382,7 @@ class _Search:
         for one in of_settings(best, settings, self.drawn, self.job.asked.open):
             tell(one)
         kept = {name: settings[name] for name in (*SEARCHED, "hyper") if name in settings}
-        return Chosen(kept, gradients=spent)
+        return Resolved(kept, gradients=spent)
 
 
 def _mend(journal: Path) -> None:

@@ -47,10 +47,15 @@ class Again:
         return repeat(self._window, self.per_epoch or 1)
 
 
+def read_once(job: Job) -> bool:
+    """Whether the data are gone when they have been read."""
+    stream: Any = getattr(job.source, "stream", None)
+    return stream is not None and iter(stream) is stream
+
+
 def readable_again(job: Job) -> str:
     """Why the data cannot serve candidates in the same order one after another; empty where they can."""
-    stream: Any = getattr(job.source, "stream", None)
-    if stream is not None and iter(stream) is stream:
+    if read_once(job):
         return "the data can be read once only, so that arms cannot see the same batches"
     first, second = (list(islice(job.source.start(0), COMPARED)) for _ in range(2))
     if not _equal(first, second):

@@ -13,6 +13,7 @@ from steepest.evidence import Evidence
 from steepest.optim.rule import Rule, coupled
 from steepest.train import budget
 from steepest.train.job import Job
+from steepest.train.resolved import Resolved
 from steepest.train.settled import rule_of
 from steepest.tuning import constants
 from steepest.tuning.candidates import Candidate
@@ -29,7 +30,7 @@ from steepest.tuning.constants import (
     TAU,
 )
 from steepest.tuning.halving import Halving, Standing
-from steepest.tuning.journal import Chosen, Search, unmeasured
+from steepest.tuning.journal import Search, unmeasured
 
 
 def weight_decay(rule: Rule, lr: float, updates: int, epochs: float | None) -> Evidence:
@@ -173,7 +174,7 @@ def clip(search: Search, halving: Halving) -> float | None:
 
 def finished(
     search: Search, candidate: Candidate, updates: int | None, halving: Halving | None, index: int = 0
-) -> Chosen:
+) -> Resolved:
     """All that is left open, from the candidate that won and its comparison; and where the run begins."""
     step = halving.results[index]["step"] if halving is not None else 0
     search.settings |= candidate.settings()
@@ -183,7 +184,7 @@ def finished(
         _watched(search, halving, index, updates)
     schedule = _schedule(search, halving, index, updates)
     won = None if halving is None else index
-    return Chosen(search.settings, schedule, won, step, candidate.name, search.gradients, step)
+    return Resolved(search.settings, schedule, won, step, candidate.name, search.gradients, step)
 
 
 def _watched(search: Search, halving: Halving, index: int, updates: int) -> None:

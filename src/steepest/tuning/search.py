@@ -18,13 +18,14 @@ from steepest.files import Folder, write_atomic
 from steepest.train import budget, memory
 from steepest.train.growth import power_of
 from steepest.train.job import Job
+from steepest.train.resolved import Resolved
 from steepest.train.settled import rule_of
 from steepest.train.state import into_model, of_model
 from steepest.tuning import constants, timing
 from steepest.tuning.batch_size import choose_batch
 from steepest.tuning.candidates import Candidate, default, families, initial, leader, lowest, number
 from steepest.tuning.halving import Halving, lower, winner
-from steepest.tuning.journal import Chosen, Journal, Search, Tell, plain, read, unmeasured
+from steepest.tuning.journal import Journal, Search, Tell, plain, read, unmeasured
 from steepest.tuning.plan import Plan, plan, sprint
 from steepest.tuning.preflight import preflight_check, readable_again
 from steepest.tuning.range_test import range_test
@@ -54,7 +55,7 @@ def choose(
     most: float = constants.LARGEST_SHARE,
     asked: Callable[[], object] = lambda: None,
     trains: bool = True,
-) -> Chosen:
+) -> Resolved:
     """Measure what the recipe of a job leaves open; each decision is told when it is made.
 
     most   the share of the budget that the search may take
@@ -113,7 +114,7 @@ def _batch(search: Search) -> None:
         search.charge(evidence.gradients * before / evidence.decided)
 
 
-def _descent(search: Search) -> Chosen:
+def _descent(search: Search) -> Resolved:
     """Rule, rate, schedule and what follows from them."""
     updates = search.updates()
     needed = bool(search.open & (COMPARED_SETTINGS | WATCHED))
@@ -205,7 +206,7 @@ def _untried(search: Search, why: str) -> Candidate:
     return candidate
 
 
-def _without_halving(search: Search, drawn: Plan) -> Chosen:
+def _without_halving(search: Search, drawn: Plan) -> Resolved:
     """A short budget bounds the default rate by the edge; rule and rate that are given are watched."""
     candidate = _unmeasured(search)
     if search.open & COMPARED_SETTINGS:
@@ -236,7 +237,7 @@ def _bounded(search: Search, drawn: Plan, candidate: Candidate) -> Candidate:
     return candidate.at(lr)
 
 
-def _compared(search: Search, drawn: Plan, first: list[Candidate], control: Candidate) -> Chosen:
+def _compared(search: Search, drawn: Plan, first: list[Candidate], control: Candidate) -> Resolved:
     candidates = _initial(search, drawn, first, control)
     halving = _halving(search, drawn, candidates, drawn.scores, _slowness(search, first))
     if halving.held.why:
@@ -338,7 +339,7 @@ def _range_test(search: Search, candidate: Candidate, steps: int) -> float:
     return found["rate"]
 
 
-def _hopeless(search: Search, halving: Halving) -> Chosen:
+def _hopeless(search: Search, halving: Halving) -> Resolved:
     control, long = default(search.job.recipe), halving.long(halving.plan.rungs[-1])
     why = f"no arm got below the loss it began with in {long}, so that {control.name} stays"
     for setting in sorted(search.open & (COMPARED_SETTINGS | WATCHED) - search.settings.keys()):

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -16,6 +17,7 @@ from steepest.train import budget
 from steepest.train.fitting import evaluation_seconds
 from steepest.train.job import Job
 from steepest.tuning.candidates import Candidate
+from steepest.tuning.preflight import Again, read_once
 from steepest.tuning.trial import Trial
 
 WARM = 3
@@ -42,7 +44,8 @@ BY_THREADS = 5
 def updates_left(job: Job, seconds: float) -> Evidence:
     """The updates that fit into so many seconds, evaluations shared out over them, timing included."""
     began = time.perf_counter()
-    each = _each(Trial(job, 10**9), min(SHARE * seconds, LONGEST))
+    timed = replace(job, source=Again(job.source)) if read_once(job) else job
+    each = _each(Trial(timed, 10**9), min(SHARE * seconds, LONGEST))
     every = budget.parse(job.recipe.evaluate_every, "evaluate_every").steps(job.source.per_epoch)
     each += evaluation_seconds(job) / every if every else 0.0
     spent = time.perf_counter() - began
@@ -114,5 +117,5 @@ def _each(trial: Trial, most: float) -> float:
 
 def _timed(trial: Trial) -> float:
     """Seconds of an update, without what it takes to come back to the trial; infinite where it is dead."""
-    marks = _marks(trial, EACH, EACH, math.inf)
+    marks = _marks(trial, EACH, EACH, math.inf)[1:]
     return math.inf if trial.dead or len(marks) < 2 else (marks[-1] - marks[0]) / (len(marks) - 1)

@@ -59,7 +59,7 @@ FOREIGN = {
     "tuning": TRAINING | {"optuna"},
     "export": {"torch", "jinja2"},
     "run": TRAINING,
-    "testing": TRAINING,
+    "testing": TRAINING | {"jax"},
     "torch": {"torch"},
     "keras": {"keras"},
     "optax": {"jax", "optax"},

@@ -16,14 +16,24 @@ from steepest.optim.rule import Rule
 
 def listing() -> Iterator[str]:
     """Every rule: its name, the arrays that it keeps of a weight, and what it does."""
-    width = max(map(len, rules.registry()))
+    width = max(map(len, (*rules.registry(), *rules.OTHERS.names())))
     yield f"{'name':<{width}}  state"
     for name, rule in rules.registry().items():
         kept = " ".join(rule.slots) if len(rule.slots) < 5 else f"{len(rule.slots)} arrays"
         yield f"{name:<{width}}  {kept or '-':<11}  {summary(rule)}"
+    for name in rules.OTHERS.names():
+        yield f"{name:<{width}}  {'':<11}  {_of_another(name)}"
     yield ""
     yield f"Before a name, with a plus, may stand: {', '.join(sorted(wrap.WRAPPERS))}."
     yield "steepest rules NAME shows one: formula, units, state, source, numbers, and its path."
+
+
+def _of_another(name: str) -> str:
+    """What a rule of another package does; what is wrong with it where it cannot be had."""
+    try:
+        return summary(type(rules.named(name)))
+    except UserError as error:
+        return str(error)
 
 
 def summary(rule: type[Rule]) -> str:

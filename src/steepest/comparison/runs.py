@@ -121,7 +121,7 @@ def _cost(plan: Plan, strategy: str, recipe: Recipe) -> float:
     if own is not None:
         return gradients_a_step(own)
     name = recipe.rule.removeprefix(MARK)
-    if name.rpartition("+")[2] not in rules.registry():
+    if not rules.knows(name):
         return 1.0
     seldom = {key: value for key, value in recipe.hyper.items() if key == "every"}
     return gradients_a_step(rules.named(name, **seldom))

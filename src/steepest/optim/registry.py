@@ -6,10 +6,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from steepest.optim.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 
@@ -67,12 +69,18 @@ class Registry(Generic[T]):
             return entry.load()
         except Exception as problem:  # whatever another package's import may raise
             raise UserError(
-                f"The {self.noun} {entry.name!r} of {entry.value!r} cannot be imported: {problem}. Mend or "
-                "remove the package that registers it."
+                f"The {self.noun} {entry.name!r} of {entry.value!r}{_package(entry)} cannot be imported: "
+                f"{problem}. Mend or remove the package that registers it."
             ) from problem
+
+
+def _package(entry: EntryPoint) -> str:
+    return f" (package {entry.dist.name})" if entry.dist else ""
 
 
 @cache
 def _entries(path: tuple[str, ...]) -> Any:
     """The entry points of all packages, looked up once for each search path."""
+    from importlib.metadata import entry_points  # it takes time, and nobody may ask
+
     return entry_points()

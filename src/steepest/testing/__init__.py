@@ -7,7 +7,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-HOMES = {"check_kind": "kinds", "check_model": "models", "check_task": "tasks"}
+HOMES = {"check_kind": "kinds", "check_model": "models", "check_rule": "rules", "check_task": "tasks"}
 """Name of a check → the module that has it, imported when it is first asked for."""
 
 

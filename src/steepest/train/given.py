@@ -15,7 +15,6 @@ from steepest.optim import public_path, rules
 from steepest.optim.batch import BatchPolicy, named
 from steepest.optim.errors import UserError
 from steepest.optim.rule import Rule
-from steepest.optim.wrappers import layers
 from steepest.recipe import Recipe
 
 MARK = "object "
@@ -144,9 +143,7 @@ def _of_rule(rule: Rule, written: Mapping[str, Any]) -> dict[str, Any]:
     values = {f.name: getattr(rule, f.name) for f in fields(rule) if not callable(getattr(rule, f.name))}
     own = {key: values.pop(key) for key in ("lr", "weight_decay") if key in values}
     taken = {key: value for key, value in own.items() if written.get(key) is None}
-    name, (kind, _) = rules.name_of(rule), layers(type(rule))
-    known = rules.registry().get(kind.__name__.lower()) is kind  # a person's own may bear the name of one
-    repeats = known and not _scheduled(rule)
+    name, repeats = rules.name_of(rule), rules.repeats(rule) and not _scheduled(rule)
     return {"rule": name if repeats else f"{MARK}{name}", "hyper": values, **taken}
 
 

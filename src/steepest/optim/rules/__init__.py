@@ -4,6 +4,7 @@ from dataclasses import fields
 from typing import Any
 
 from steepest.optim.errors import UserError, did_you_mean
+from steepest.optim.registry import Registry
 from steepest.optim.rule import Rule
 from steepest.optim.rules.adabelief import AdaBelief
 from steepest.optim.rules.adafactor import Adafactor, AdafactorBigVision, AdafactorOptax, AdafactorTorch
@@ -151,6 +152,13 @@ RULES: tuple[type[Rule], ...] = (
 )
 
 
+OTHERS: Registry[Any] = Registry("update rule", "steepest.rules", {})
+"""Rules of other packages by name, from their entry points of the group "steepest.rules"."""
+
+_NAMES: dict[type[Rule], str] = {}
+"""The names of those that were asked for."""
+
+
 def registry() -> dict[str, type[Rule]]:
     """Every rule by its name in recipes and on the command line: that of its class, in lower case."""
     return {rule.__name__.lower(): rule for rule in RULES}
@@ -160,16 +168,47 @@ def named(name: str, **hyper: Any) -> Rule:
     """The rule of that name, with these hyperparameters and its own defaults for the rest.
 
     "lookahead+cautious+lion": within the wrappers named before it, whose hyperparameters lie beside it."""
-    *wrappers, plain = (word.lower().replace("_", "").replace("-", "") for word in name.split("+"))
-    rules = registry()
-    if plain not in rules:
-        raise UserError(f"There is no update rule {name!r}.{did_you_mean(plain, rules)}")
-    kind = within(rules[plain], tuple(wrappers))
+    *wrappers, plain = map(_plain, name.split("+"))
+    kind = within(_found(name, plain), tuple(wrappers))
     known = [field.name for field in fields(kind)]
     for word in hyper:
         if word not in known:
             raise UserError(f"{kind.__name__} has no hyperparameter {word!r}.{did_you_mean(word, known)}")
     return kind(**hyper)
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("_", "").replace("-", "")
+
+
+def _found(name: str, plain: str) -> type[Rule]:
+    """The class of a name without wrappers; other packages are looked through where none here bears it."""
+    known = registry()
+    if plain in known:
+        return known[plain]
+    others = {_plain(one): one for one in OTHERS.names()}
+    if plain not in others:
+        raise UserError(f"There is no update rule {name!r}.{did_you_mean(plain, {*known, *others})}")
+    kind = OTHERS[others[plain]]
+    if not (isinstance(kind, type) and issubclass(kind, Rule)):
+        raise UserError(
+            f"The update rule {others[plain]!r} of another package must be a class of rules, got {kind!r}. "
+            "Mend or remove the package that registers it."
+        )
+    _NAMES[kind] = plain
+    return kind
+
+
+def knows(name: str) -> bool:
+    """Whether `named` finds a rule by that name, wrappers before it left aside."""
+    plain = _plain(name.rpartition("+")[2])
+    return plain in registry() or plain in map(_plain, OTHERS.names())
+
+
+def repeats(rule: Rule) -> bool:
+    """Whether its name brings back the class of a rule; a person's own may bear the name of another."""
+    kind, _ = layers(type(rule))
+    return kind in _NAMES or registry().get(kind.__name__.lower()) is kind
 
 
 def chosen(rule: Any) -> Rule:
@@ -188,4 +227,4 @@ def chosen(rule: Any) -> Rule:
 def name_of(rule: Rule) -> str:
     """The name by which `named` finds the class of a rule."""
     kind, wrappers = layers(type(rule))
-    return "+".join((*wrappers, kind.__name__.lower()))
+    return "+".join((*wrappers, _NAMES.get(kind, kind.__name__.lower())))

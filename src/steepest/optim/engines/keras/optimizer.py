@@ -294,7 +294,7 @@ Data = dict[str, Any]
 def rule_data(rule: Rule) -> Data:
     """{"rule": its name, and every hyperparameter}; a curve is a table of its own."""
     name = rules.name_of(rule)
-    if rules.registry().get(name.rpartition("+")[2]) not in type(rule).__mro__:
+    if not rules.repeats(rule):
         raise UserError(
             f"{type(rule).__name__} is no rule of steepest, so that its name alone would not bring it back. "
             f"Save the model without its optimizer."

@@ -26,9 +26,9 @@ from torch import nn
 from steepest.data.batches import batches
 from steepest.torch import optimizer
 from steepest.train import checkpoint
-from steepest.train.guard import Guard
 from steepest.train.loop import loop
 from steepest.train.stopping import Stopping
+from steepest.train.update import Guard
 
 
 def network() -> nn.Module:
@@ -125,11 +125,11 @@ def remains(out: Path) -> dict[str, Any]:
     """All that a run left behind, without what the clock wrote."""
     place = out / "checkpoints"
     saved = checkpoint.read(checkpoint.path_of(place, checkpoint.steps(place)[0]))
-    numbers = dict(saved.numbers)
+    numbers, held = checkpoint.packed(saved.parts)
     numbers["progress"] = {k: v for k, v in numbers["progress"].items() if k != "seconds"}
     lines = (out / "metrics.csv").read_text().splitlines()
     rows = [[field for i, field in enumerate(line.split(",")) if i != 2] for line in lines]
-    tensors = {name: t.numpy().tobytes() for name, t in (saved.model | saved.state).items()}
+    tensors = {name: t.numpy().tobytes() for name, t in held.items()}
     return {"step": saved.step, "tensors": tensors, "numbers": json.dumps(numbers), "rows": rows}
 
 

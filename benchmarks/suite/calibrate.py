@@ -27,7 +27,7 @@ from benchmarks.suite.scores import Record, aligned
 from benchmarks.suite.workloads import Task
 from steepest import rules
 from steepest.torch import optimizer
-from steepest.train.average import Average, renew_statistics
+from steepest.train.evaluation import Average, renew_statistics
 from steepest.tuning.candidates import Candidate
 from steepest.tuning.halving import peak
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from benchmarks.suite.workloads import Task
-from steepest.train.average import renew_statistics
+from steepest.train.evaluation import renew_statistics
 
 POINTS = 25
 """Validations over the standard length; a longer run goes on at the same distance."""

@@ -31,9 +31,9 @@ from steepest.files import Folder
 from steepest.recipe import Recipe
 from steepest.train import machine
 from steepest.train.given import separate
-from steepest.train.guard import Diverged
 from steepest.train.job import build
-from steepest.train.session import Loop
+from steepest.train.loop import Loop
+from steepest.train.update import Diverged
 from steepest.tuning.constants import FORWARD
 from steepest.tuning.optuna_search import search
 

@@ -18,9 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from steepest.optim.batch import named
 from steepest.optim.errors import UserError, did_you_mean
-
-FORMAT = 1
-"""Version of the file format; a recipe of a higher one is refused."""
+from steepest.run_format import FORMAT, READ
 
 ADDED = ("task_args", "kind_args", "model_args")
 """Settings that earlier versions did not write; their defaults are what was done then."""
@@ -248,19 +246,19 @@ class Recipe(BaseModel):
 def settings_in(path: Path) -> dict[str, Any]:
     """The settings that a recipe file holds, its files found from its own folder, not yet checked."""
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        held = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"No recipe can be read at {str(path)!r}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(
             f"{str(path)!r} is not a recipe: {error}. A recipe is a TOML file of `setting = value` lines."
         ) from None
-    if (version := settings.get("format", FORMAT)) != FORMAT:
+    if (version := held.get("format", FORMAT)) not in READ:
         raise UserError(
             f"{str(path)!r} is written in recipe format {version!r}; this version of steepest reads "
-            f"format {FORMAT}. Install a newer steepest."
+            f"up to format {FORMAT}. Install a newer steepest."
         )
-    return found_from(path.parent, settings)
+    return found_from(path.parent, {**held, "format": FORMAT} if "format" in held else held)
 
 
 def same_settings(one: str, other: str) -> bool:

@@ -10,6 +10,7 @@ from steepest.batch import BatchPolicy, Compensated, Following, Growing, Stochas
 from steepest.data.batches import batches
 from steepest.optim.errors import UserError
 from steepest.schedule import Polynomial
+from steepest.train import checkpoint
 from steepest.train.loop import loop
 from steepest.train.stopping import Stopping
 
@@ -50,11 +51,12 @@ def train(out, name, rule, cut=None, **settings):
 
 
 def remains(inside):
-    snapshot = inside.watch.subject.take()
-    snapshot.numbers["progress"]["seconds"] = 0
-    tensors = {name: tensor.numpy().tobytes() for name, tensor in (snapshot.model | snapshot.state).items()}
+    snapshot = inside.state.snapshot()
+    snapshot.progress["seconds"] = 0
+    plain, held = checkpoint.packed(snapshot.parts)
+    tensors = {name: tensor.numpy().tobytes() for name, tensor in held.items()}
     rows = [{k: v for k, v in row.items() if k != "seconds"} for row in inside.history]
-    return repr(snapshot.numbers), tensors, repr(rows)
+    return repr(plain), tensors, repr(rows)
 
 
 @pytest.mark.parametrize("rule", MADE)

@@ -206,16 +206,16 @@ def until(there, process):
 STRUCK = """
 import os, sys
 from steepest.cli import main
-from steepest.train.keeper import Keeper
+from steepest.train.checkpoint import Checkpoints
 
-number, save = int(sys.argv.pop(1)), Keeper.save
+number, save = int(sys.argv.pop(1)), Checkpoints.save
 
 def struck(self, snapshot):
     save(self, snapshot)
     if self._folder is not None and self._folder.path.name == "sgd-seed-0" and snapshot.step == 120:
         os.kill(os.getpid(), number)
 
-Keeper.save = struck
+Checkpoints.save = struck
 main()
 """
 """Sends itself a signal when the second run has saved its 120th step: never too early, never too late."""

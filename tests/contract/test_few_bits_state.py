@@ -14,7 +14,7 @@ from steepest.optim.engines.precision.formats import BLOCK
 from steepest.optim.engines.precision.memory import slots_in_full
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.errors import UserError
-from steepest.train.average import Average
+from steepest.train.evaluation import Average
 
 KEPT: list[dict[str, Any]] = [
     {"state_dtype": "bfloat16"},

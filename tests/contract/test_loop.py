@@ -11,9 +11,9 @@ import steepest.torch
 from steepest import report
 from steepest.data.order import Plan
 from steepest.optim.errors import UserError
-from steepest.train.guard import Diverged, Guard
 from steepest.train.loop import loop
 from steepest.train.stopping import Stopping
+from steepest.train.update import Diverged, Guard
 
 X = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
 Y = (X[:, :1] > 0).float()

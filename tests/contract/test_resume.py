@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 
 import pytest
 import torch
@@ -11,9 +12,9 @@ import steepest.torch
 from steepest.data.batches import batches
 from steepest.optim.errors import UserError
 from steepest.train import checkpoint
-from steepest.train.guard import Guard
 from steepest.train.loop import loop
 from steepest.train.stopping import Stopping
+from steepest.train.update import Guard
 
 STEPS = 24
 CHANCE = torch.Generator().manual_seed(0)
@@ -85,11 +86,12 @@ def train(out, optimizer, settings, cut=None, augment=None):
 
 
 def remains(inside):
-    snapshot = inside.watch.subject.take()
-    snapshot.numbers["progress"]["seconds"] = 0
-    tensors = {name: tensor.numpy().tobytes() for name, tensor in (snapshot.model | snapshot.state).items()}
+    snapshot = inside.state.snapshot()
+    snapshot.progress["seconds"] = 0
+    plain, held = checkpoint.packed(snapshot.parts)
+    tensors = {name: tensor.numpy().tobytes() for name, tensor in held.items()}
     rows = [{k: v for k, v in row.items() if k != "seconds"} for row in inside.history]
-    return repr(snapshot.numbers), tensors, repr(rows)
+    return repr(plain), tensors, repr(rows)
 
 
 def check(tmp_path, optimizer, settings, cuts, augment=None):
@@ -175,6 +177,111 @@ def test_a_scheduler_of_torch_is_carried_along(tmp_path):
     (one, rate), (other, same) = run(tmp_path / "cut"), run(tmp_path / "alone")
     assert torch.equal(one, other)
     assert rate == same == pytest.approx(0.1 * 0.9**12, rel=12 * 2**-52)
+
+
+SCHEDULERS = {
+    "ExponentialLR": lambda opt: torch.optim.lr_scheduler.ExponentialLR(opt, 0.9),
+    "MultiStepLR": lambda opt: torch.optim.lr_scheduler.MultiStepLR(opt, [3, 9]),
+    "OneCycleLR": lambda opt: torch.optim.lr_scheduler.OneCycleLR(opt, 0.01, total_steps=30),
+    "SequentialLR": lambda opt: torch.optim.lr_scheduler.SequentialLR(
+        opt,
+        [
+            torch.optim.lr_scheduler.LinearLR(opt, total_iters=4),
+            torch.optim.lr_scheduler.CosineAnnealingLR(opt, 20),
+        ],
+        [5],
+    ),
+    "ReduceLROnPlateau": lambda opt: torch.optim.lr_scheduler.ReduceLROnPlateau(opt, patience=1),
+}
+MOVED = {
+    "torch AdamW": lambda net: torch.optim.AdamW(net.parameters(), lr=0.01),
+    "torch SGD": lambda net: torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9),
+    "AdamW": lambda net: steepest.torch.AdamW(net.parameters(), lr=0.01),
+    "SGD": lambda net: steepest.torch.SGD(net.parameters(), lr=0.01, momentum=0.9),
+}
+
+
+def scheduled(out, make, schedule, cut=None, carried=True, **settings):
+    """A run with a scheduler of torch on top; (weights, groups) at the end."""
+    torch.manual_seed(0)
+    net = nn.Linear(4, 1)
+    x = torch.randn(32, 4)
+    opt = make(net)
+    scheduler = schedule(opt)
+
+    def after(inside):
+        plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        scheduler.step(*([1.0] if plateau else []))
+        if inside.done == cut:
+            raise Cut
+
+    carry = {"schedule": scheduler} if carried else {}
+    held = {"out": out, "epochs": 6, "batch_size": 8, "save_every": "2 steps", "carry": carry} | settings
+    with loop(net, opt, (x, x[:, :1]), on_step=after, **held) as inside:
+        for a, b in inside:
+            inside.step(nn.functional.mse_loss(net(a), b))
+    groups = [{key: value for key, value in one.items() if key != "params"} for one in opt.param_groups]
+    return net.weight.tolist(), repr(groups)
+
+
+@pytest.mark.parametrize("optimizer", MOVED)
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_rates_and_betas_of_a_scheduler_survive_a_kill(tmp_path, optimizer, scheduler):
+    make, schedule = MOVED[optimizer], SCHEDULERS[scheduler]
+    with pytest.raises(Cut):
+        scheduled(tmp_path / "cut", make, schedule, 7)
+    again, alone = (scheduled(tmp_path / name, make, schedule) for name in ("cut", "alone"))
+    assert again == alone
+
+
+def test_a_scheduler_that_is_not_carried_is_named(tmp_path):
+    with pytest.warns(UserWarning, match=r"scheduler.*carry=\{'schedule': scheduler\}"):
+        scheduled(tmp_path, MOVED["AdamW"], SCHEDULERS["OneCycleLR"], carried=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scheduled(None, MOVED["AdamW"], SCHEDULERS["OneCycleLR"], carried=False)
+
+
+HANDS = {"lr": 0.003, "weight_decay": 0.2, "betas": (0.5, 0.7)}
+
+
+@pytest.mark.parametrize("optimizer", ["torch AdamW", "AdamW"])
+def test_what_a_person_sets_by_hand_survives_a_kill_and_a_rewind(tmp_path, optimizer):
+    def run(out, cut=None):
+        torch.manual_seed(0)
+        net, x = nn.Linear(4, 1), torch.randn(32, 4)
+        opt = MOVED[optimizer](net)
+
+        def after(inside):
+            if inside.done == 5:
+                opt.param_groups[0].update(HANDS)
+            if inside.done == cut:
+                raise Cut
+
+        with loop(
+            net,
+            opt,
+            (x, x[:, :1]),
+            out=out,
+            epochs=6,
+            batch_size=8,
+            on_step=after,
+            save_every="2 steps",
+            stopping=Stopping(patience=3, max_decays=9, decay_factor=0.5),
+            evaluate=lambda: {"loss": 1.0},  # after the first look it never improves
+            evaluate_every="2 steps",
+        ) as inside:
+            for a, b in inside:
+                inside.step(nn.functional.mse_loss(net(a), b))
+        factor = 1.0 if optimizer == "AdamW" else inside.history[-1]["factor"]
+        assert [row["event"] for row in inside.history].count("decay") == 3
+        now = [opt.param_groups[0][name] for name in HANDS]
+        assert now == [pytest.approx(HANDS["lr"] * factor, rel=1e-12), *list(HANDS.values())[1:]]
+        return net.weight.tolist(), now
+
+    with pytest.raises(Cut):
+        run(tmp_path / "cut", 9)
+    assert run(tmp_path / "cut") == run(tmp_path / "alone")
 
 
 def test_a_finished_run_is_only_loaded(tmp_path):

@@ -74,16 +74,16 @@ def test_a_recipe_whose_data_changed_is_refused():
 STRUCK = """
 import os, signal, sys
 from steepest.cli import main
-from steepest.train.keeper import Keeper
+from steepest.train.checkpoint import Checkpoints
 
-at, save = int(sys.argv.pop(1)), Keeper.save
+at, save = int(sys.argv.pop(1)), Checkpoints.save
 
 def struck(self, snapshot):
     save(self, snapshot)
     if snapshot.step >= at:
         os.kill(os.getpid(), signal.SIGKILL)
 
-Keeper.save = struck
+Checkpoints.save = struck
 main()
 """
 """Kills itself when it has saved so many steps: never too early, never too late."""

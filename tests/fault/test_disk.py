@@ -9,7 +9,7 @@ import torch
 from steepest.files import Folder
 from steepest.optim.errors import UserError
 from steepest.train import checkpoint
-from steepest.train.keeper import Keeper
+from steepest.train.checkpoint import Checkpoints
 from steepest.train.state import Snapshot
 
 CALLS = ("mkdir", "fsync", "replace", "rmdir", "unlink")
@@ -20,12 +20,13 @@ class Death(BaseException):
 
 
 def snapshot(step):
-    numbers = {"best": step - step % 3 or None, "good": None}
-    return Snapshot(step, {"w": torch.full((4,), float(step))}, {"m": torch.ones(2)}, numbers)
+    progress = {"best": step - step % 3 or None, "good": None}
+    network = {"w": torch.full((4,), float(step))}
+    return Snapshot(step, {"network": network, "other": {"m": torch.ones(2)}, "progress": progress})
 
 
 def save_all(folder, upto):
-    keeper = Keeper(folder, keep=2)
+    keeper = Checkpoints(folder, keep=2)
     keeper.load()
     for step in range(1, upto + 1):
         one = snapshot(step)
@@ -66,12 +67,12 @@ def test_death_at_any_call_leaves_a_whole_checkpoint(tmp_path):
             failing(patch, at, Death())
             with pytest.raises(Death):
                 save_all(Folder(place), 5)
-        keeper = Keeper(Folder(place), keep=2)
+        keeper = Checkpoints(Folder(place), keep=2)
         found, refused = keeper.load()
         assert not refused, f"call {at}"
         if found is not None:
             assert torch.equal(found.model["w"], snapshot(found.step).model["w"])
-            assert (keeper.best.step if keeper.best else None) == found.numbers["best"]
+            assert (keeper.best.step if keeper.best else None) == found.progress["best"]
         keeper.save(snapshot(9))
         assert checkpoint.steps(Folder(place).checkpoints)[0] == 9
 
@@ -85,9 +86,9 @@ def test_a_full_disk_gets_a_sentence_and_earlier_checkpoints_stay(tmp_path, monk
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"step 3 cannot be written.*No space left.*make room and resume"):
-        Keeper(folder).save(snapshot(3))
+        Checkpoints(folder).save(snapshot(3))
     monkeypatch.undo()
-    assert Keeper(folder).load()[0].step == 2
+    assert Checkpoints(folder).load()[0].step == 2
     assert not list(folder.checkpoints.glob(".*"))
 
 

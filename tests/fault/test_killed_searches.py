@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import steepest as st
-from steepest.train.interrupt import Interrupted
+from steepest.train.control import Interrupted
 from steepest.tuning.journal import Journal
 from steepest.tuning.trial import Trial
 

@@ -11,10 +11,10 @@ from torch import nn
 import steepest as st
 from steepest.data.batches import batches
 from steepest.optim.errors import UserError
-from steepest.train import beginning as beginnings
-from steepest.train.beginning import EVERY, LOOKED, Beginning
+from steepest.train import microbatching as beginnings
 from steepest.train.loop import loop
 from steepest.train.memory import ran_out
+from steepest.train.microbatching import EVERY, LOOKED, StepBackup
 
 SAYS = "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
 CHANCE = torch.Generator().manual_seed(0)
@@ -211,7 +211,7 @@ def test_who_draws_nothing_pays_for_few_looks(monkeypatch):
 
 
 def test_who_begins_late_to_draw_is_noticed():
-    beginning = Beginning(nn.Linear(2, 2))
+    beginning = StepBackup(nn.Linear(2, 2))
     for update in range(EVERY + 2):
         beginning.keep(True)
         if update >= LOOKED:
@@ -222,7 +222,7 @@ def test_who_begins_late_to_draw_is_noticed():
 
 
 def test_nothing_is_kept_of_networks_without_such():
-    beginning = Beginning(nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Sequential(nn.ReLU())))
+    beginning = StepBackup(nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Sequential(nn.ReLU())))
     for _ in range(LOOKED + 1):
         beginning.keep(True)
     assert (beginning._buffers, beginning._chance) == ([], {})
@@ -230,21 +230,21 @@ def test_nothing_is_kept_of_networks_without_such():
 
 def test_it_is_kept_once_an_update_of_several_microbatches(monkeypatch):
     kept = []
-    monkeypatch.setattr(Beginning, "keep", lambda self, wanted: kept.append(wanted))
+    monkeypatch.setattr(StepBackup, "keep", lambda self, wanted: kept.append(wanted))
     train(network(), accumulate=4, steps=3)
     assert kept == [True] * 3
 
 
 def test_nor_where_a_loss_cannot_be_made_again(monkeypatch):
     wanted = []
-    monkeypatch.setattr(Beginning, "keep", lambda self, asked: wanted.append(asked))
+    monkeypatch.setattr(StepBackup, "keep", lambda self, asked: wanted.append(asked))
     train(network(dropout=0.5), closure=False, steps=3)
     assert wanted == [True, False, False]
 
 
 def test_what_is_put_back_is_of_this_update():
     """The losses before were there already, so that nothing was kept; what they drew is not drawn again."""
-    beginning = Beginning(nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5)))
+    beginning = StepBackup(nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5)))
     beginning.keep(True)
     torch.rand(3)
     beginning.keep(False)

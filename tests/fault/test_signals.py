@@ -10,7 +10,7 @@ from torch import nn
 from processes import Process
 from steepest.files import Folder
 from steepest.optim.errors import UserError
-from steepest.train.interrupt import Interrupted
+from steepest.train.control import Interrupted
 from steepest.train.loop import loop
 
 X = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))

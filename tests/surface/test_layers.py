@@ -8,8 +8,8 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[2] / "src" / "steepest"
 
 FLOORS = [
-    {"optim"},
-    {"evidence", "files", "recipe"},
+    {"optim", "run_format"},
+    {"evidence", "files", "recipe", "world"},
     {"report"},
     {"data"},
     {"models", "tasks"},
@@ -51,6 +51,7 @@ TRAINING = {
 
 FOREIGN = {
     "recipe": {"pydantic", "pydantic_core"},
+    "world": {"numpy", "torch"},
     "optim": set(),
     "data": TRAINING | {"PIL"},
     "models": TRAINING,

@@ -8,7 +8,7 @@ from torch import nn
 
 from steepest.optim.errors import UserError
 from steepest.torch import optimizer
-from steepest.train.average import Average, renew_statistics
+from steepest.train.evaluation import Average, renew_statistics
 
 INPUTS = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
 
@@ -37,7 +37,7 @@ def test_the_average_follows_its_formula(decay):
     for t, w in enumerate(walked(net, average, 50), start=1):
         d = min(decay, (1 + t) / (10 + t))
         expected = d * expected + (1 - d) * w
-    error = (average.state()["0.weight"] - expected).abs().max()
+    error = (average.state_dict()["weights"]["0.weight"] - expected).abs().max()
     assert error < 50 * 4 * expected.abs().max() * torch.finfo(torch.float64).eps
 
 
@@ -48,7 +48,7 @@ def test_swapping_holds_the_average_and_gives_back_the_same_bits():
     before = copy.deepcopy(net.state_dict())
     addresses = [w.data_ptr() for w in net.parameters()]
     with average.swapped():
-        assert torch.equal(net[0].weight, average.state()["0.weight"])
+        assert torch.equal(net[0].weight, average.state_dict()["weights"]["0.weight"])
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert addresses == [w.data_ptr() for w in net.parameters()]
 
@@ -66,21 +66,24 @@ def test_a_loaded_average_goes_on_to_the_same_bits():
     net = network()
     average = Average(net, 0.9)
     walked(net, average, 7)
-    state = copy.deepcopy(average.state())
+    state = copy.deepcopy(average.state_dict())
     other = Average(net, 0.9)
-    other.load_state(state)
+    other.load_state_dict(state)
     walked(net, average, 0)
     for one in (average, other):
         one.update()
     assert average.updates == other.updates == 8
-    assert all(torch.equal(value, other.state()[name]) for name, value in average.state().items())
+    assert all(
+        torch.equal(value, other.state_dict()["weights"][name])
+        for name, value in average.state_dict()["weights"].items()
+    )
 
 
 def test_half_precision_is_averaged_in_float32():
     net = nn.Sequential(nn.Linear(3, 4)).bfloat16()
     average = Average(net, 0.999)
     walked(net, average, 2)
-    assert average.state()["0.weight"].dtype == torch.float32
+    assert average.state_dict()["weights"]["0.weight"].dtype == torch.float32
     with average.swapped():
         assert net[0].weight.dtype == torch.bfloat16
 
@@ -88,7 +91,7 @@ def test_half_precision_is_averaged_in_float32():
 def test_frozen_weights_are_left_out():
     net = network()
     net[0].requires_grad_(False)
-    assert "0.weight" not in Average(net, 0.9).state()
+    assert "0.weight" not in Average(net, 0.9).state_dict()["weights"]
 
 
 def test_statistics_are_the_plain_mean_over_the_batches():
@@ -120,11 +123,11 @@ def test_without_batch_norms_no_batch_is_read():
 def test_wrong_wishes_get_a_sentence():
     with pytest.raises(UserError, match="must lie in"):
         Average(network(), 1.0)
-    average, state = Average(network(), 0.9), Average(nn.Sequential(nn.Linear(5, 4)), 0.9).state()
-    kept = copy.deepcopy(average.state())
+    average, state = Average(network(), 0.9), Average(nn.Sequential(nn.Linear(5, 4)), 0.9).state_dict()
+    kept = average.state_dict()["weights"]
     with pytest.raises(UserError, match=r"differs in 0\.weight, 1\.bias"):
-        average.load_state(state)
-    assert all(torch.equal(value, kept[name]) for name, value in average.state().items())
+        average.load_state_dict(state)
+    assert all(torch.equal(value, kept[name]) for name, value in average.state_dict()["weights"].items())
 
 
 @pytest.mark.parametrize("steps", [1, 3, 40])
@@ -140,7 +143,7 @@ def test_it_is_the_optimizers_own_average_but_for_rounding(steps: int) -> None:
         average.update()
     with opt.evaluate():
         theirs = [w.detach().clone() for w in net.parameters()]
-    eps, ours = torch.finfo(torch.float32).eps, average.state()
+    eps, ours = torch.finfo(torch.float32).eps, average.state_dict()["weights"]
     for (name, _), other in zip(net.named_parameters(), theirs, strict=True):
         # Three roundings an update, each of at most half an eps of a number below 1.
         assert (ours[name] - other).abs().max() <= 1.5 * steps * eps

@@ -10,9 +10,9 @@ from torch import nn
 from steepest.data.tree import cut
 from steepest.optim.errors import UserError
 from steepest.recipe import Recipe
-from steepest.train.division import squared
 from steepest.train.given import separate
 from steepest.train.job import build
+from steepest.train.microbatching import squared
 from steepest.tuning import batch_size, constants
 from steepest.tuning.batch_size import SingleSteps, best, choose_batch
 

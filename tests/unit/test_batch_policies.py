@@ -21,8 +21,8 @@ from steepest.optim.errors import UserError
 from steepest.optim.noise import Pair, critical_batch
 from steepest.schedule import Cosine, Polynomial, WarmUp
 from steepest.train.budget import parse
-from steepest.train.cadence import Cadence
 from steepest.train.growth import TRIES, _filling, power_of
+from steepest.train.intervals import Intervals
 
 EXAMPLES = st.integers(2, 300)
 POLICIES = st.one_of(
@@ -243,8 +243,8 @@ def test_following_doubles_and_halves_by_the_whole_interval():
     assert policy.factor(41) == 4.0
     assert replace(policy, power=2.0).factor(41) == 1.0  # a copy begins anew
     again = Following(16, 128, every=20)
-    again.load(policy.numbers())
-    assert again.numbers() == policy.numbers()
+    again.load_state_dict(policy.state_dict())
+    assert again.state_dict() == policy.state_dict()
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_a_dataset_read_one_by_one_gives_the_same_updates():
 )
 def test_what_is_due_by_the_epoch_is_due_when_it_ends(examples, low, every):
     plan = VariedPlan(examples, Stochastic(low, 2 * low).within(examples))
-    cadence = Cadence(parse("7 epochs"), None, parse(every), parse("1000 steps"), plan.per_epoch, plan)
+    cadence = Intervals(parse("7 epochs"), None, parse(every), parse("1000 steps"), plan.per_epoch, plan)
     amount = parse(every).amount
     last = plan.steps(7)
     passed = [int(plan.epochs(step) / amount + 1e-9) for step in range(last + 1)]

@@ -1,10 +1,14 @@
 """Checkpoints: whole or not there, verified, rotated."""
 
 import json
+import math
+from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
+from steepest.optim.errors import UserError
 from steepest.train import checkpoint
 from steepest.train.checkpoint import Damaged
 from steepest.train.state import Snapshot
@@ -16,16 +20,16 @@ def snapshot(step, value=1.0, best=None, good=None):
         "optimizer/w/m": torch.tensor(0.1, dtype=torch.float64),
         "random/torch": torch.zeros(5, dtype=torch.uint8),
     }
-    return Snapshot(step, model, state, {"best": best, "good": good, "loss": 1 / 3})
+    progress = {"best": best, "good": good, "loss": 1 / 3}
+    return Snapshot(step, {"network": model, "state": state, "progress": progress})
 
 
 def test_what_is_read_is_what_was_written(tmp_path):
     one = snapshot(12)
     read = checkpoint.read(checkpoint.write(tmp_path, one))
-    assert (read.step, read.numbers) == (12, one.numbers)
-    for name, tensor in (one.model | one.state).items():
-        assert torch.equal((read.model | read.state)[name], tensor)
-    assert read.part("optimizer").keys() == {"w/m"}
+    assert (read.step, read.progress) == (12, one.progress)
+    for part in ("network", "state"):
+        assert all(torch.equal(read.parts[part][name], x) for name, x in one.parts[part].items())
 
 
 def test_a_manifest_names_size_and_digest_of_every_file(tmp_path):
@@ -104,3 +108,35 @@ def test_a_folder_is_taken_away_though_a_kill_has_left_half_of_one(tmp_path):
     checkpoint.write(tmp_path / "checkpoints", snapshot(2))
     checkpoint.remove(tmp_path / "checkpoints")
     assert not list(tmp_path.iterdir())
+
+
+class Odd:
+    """What no checkpoint can hold."""
+
+
+def test_every_tree_of_tensors_and_numbers_comes_back_as_it_was():
+    tree = {
+        "nested": {"w/m": torch.arange(3), "w": {"m": torch.ones(2)}},
+        "betas": (0.9, (1, [torch.tensor(2.0)])),
+        "by number": {0: {"step": torch.tensor(1.0)}, (1, 2): None},
+        "milestones": Counter({3: 1, 5: 2}),
+        "numbers": [math.inf, 1 / 3, 10**20, True, np.float64(0.1), np.int64(3)],
+        "$mark": "text",
+    }
+    plain, tensors = checkpoint.packed(tree)
+    back = checkpoint.unpacked(json.loads(json.dumps(plain)), tensors)
+    assert repr(back) == repr({**tree, "numbers": [math.inf, 1 / 3, 10**20, True, 0.1, 3]})
+    assert [type(one) for one in back.values()] == [type(one) for one in tree.values()]
+
+
+def test_other_objects_are_refused_by_their_place():
+    with pytest.raises(UserError, match=r"carry/mine/0.*\(Odd\).*without executing code"):
+        checkpoint.packed({"carry/mine": [Odd()]})
+
+
+def test_newer_formats_are_refused(tmp_path):
+    folder = checkpoint.write(tmp_path, snapshot(1))
+    manifest = json.loads((folder / "MANIFEST.json").read_text())
+    (folder / "MANIFEST.json").write_text(json.dumps(manifest | {"format": 3}))
+    with pytest.raises(Damaged, match="format 3; this version of steepest reads up to 2"):
+        checkpoint.read(folder)

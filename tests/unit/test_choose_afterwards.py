@@ -20,8 +20,8 @@ from steepest.optim.errors import UserError
 from steepest.recipe import Recipe
 from steepest.rules import SGD, AdamW
 from steepest.schedule import Cosine
+from steepest.train.control import Interrupted
 from steepest.train.given import separate
-from steepest.train.interrupt import Interrupted
 from steepest.train.job import build
 from steepest.tuning import halving, search, timing, trial
 

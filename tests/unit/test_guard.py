@@ -3,8 +3,7 @@
 import numpy as np
 import torch
 
-from steepest.train.guard import Guard, Strikes, Verdict, save_batches
-from steepest.train.scaler import LossScale
+from steepest.train.update import Guard, LossScale, Strikes, Verdict, save_batches
 
 GO, SKIP, REWIND, GIVE_UP = Verdict
 

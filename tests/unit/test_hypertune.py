@@ -15,8 +15,9 @@ from steepest import rules, schedule
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.errors import UserError
 from steepest.torch import Dial, hypertune, optimizer
-from steepest.train import descent, gate
+from steepest.train import gate
 from steepest.train.knobs import Line
+from steepest.train.optimizer_adapter import adapted
 
 DOUBLE = torch.float64
 
@@ -393,11 +394,11 @@ def test_what_steps_have_felt_is_known_to_a_process_that_goes_on() -> None:
 def test_a_look_ahead_does_not_outlive_weights_that_are_put_back() -> None:
     net = Bowl([4.0])
     opt = optimizer(net, "sgd")
-    tuner, face = hypertune(net, opt, "lr", **QUICK), descent.of(opt, net)
-    good = face.state()
+    tuner, face = hypertune(net, opt, "lr", **QUICK), adapted(opt, net)
+    good = face.state_dict()
     descend(opt, net.loss, 2)
     assert len(tuner.knobs[0].samples) == 1
-    face.rewind(*good)
+    face.load_slots(good["slots"])
     descend(opt, net.loss, 1)
     assert len(tuner.knobs[0].samples) == 1
 

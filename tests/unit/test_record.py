@@ -50,7 +50,7 @@ def test_resume_keeps_the_rows_of_the_checkpoint_and_drops_later_and_torn_ones(t
     record.add(row(4, **{"train/loss": 4 / 3}))
     path.write_bytes(path.read_bytes() + b"5,1.2")
     again = Record(path)
-    again.resume(3)
+    again.load_state_dict({"rows": 3})
     assert path.read_bytes() == whole
     assert [r["step"] for r in again.rows] == [1, 2, 3]
     again.add(row(4, **{"train/loss": 4 / 3}))
@@ -88,7 +88,7 @@ def test_the_mean_loss_does_not_depend_on_when_it_was_saved(cut):
         whole.add(losses[i], counts[i])
         (first if i < cut else second).add(losses[i], counts[i])
         if i == cut - 1:
-            second.load(first.numbers())
+            second.load_state_dict(first.state_dict())
     mean = whole.take()
     assert second.take() == mean
     exact = math.fsum(float(x) * n for x, n in zip(losses, counts, strict=True)) / sum(counts)

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steepest.optim.errors import UserError
-from steepest.train.stopping import Action, State, Stopping, reopened, sign
+from steepest.train.stopping import Action, PlateauState, Stopping, sign
 
 WAIT, IMPROVED, DECAY, RAISE, STOP = Action
 
 
 def run(machine, values):
-    state, actions = State(), []
+    state, actions = PlateauState(), []
     for value in values:
         state, action = machine.observe(state, value)
         actions.append(action)
@@ -63,8 +63,8 @@ def test_what_is_not_finite_is_no_gain():
 
 
 def test_a_stopped_run_can_be_reopened():
-    state = reopened(State(stopped=True, waited=4, decays=2, factor=0.1, best=1.0))
-    assert state == State(factor=0.1, best=1.0)
+    state = PlateauState(stopped=True, waited=4, decays=2, factor=0.1, best=1.0).reopened()
+    assert state == PlateauState(factor=0.1, best=1.0)
 
 
 @given(st.lists(st.floats(allow_nan=True), max_size=40), st.integers(0, 39))
@@ -72,7 +72,7 @@ def test_a_saved_state_goes_on_as_the_one_in_memory(values, cut):
     machine = Stopping(patience=2, max_decays=2, raise_after=2)
     state, actions = run(machine, values)
     middle, before = run(machine, values[:cut])
-    middle = State(**json.loads(json.dumps(asdict(middle))))
+    middle = PlateauState(**json.loads(json.dumps(asdict(middle))))
     for value in values[cut:]:
         middle, action = machine.observe(middle, value)
         before.append(action)

@@ -19,7 +19,7 @@ from benchmarks.suite.ours import AUTO, RATE, Batches, fitted
 from benchmarks.suite.running import Wanted
 from benchmarks.suite.workloads import Task, Workload, classes, dense
 from steepest.commands import lifecycle
-from steepest.train.guard import Diverged
+from steepest.train.update import Diverged
 from steepest.tuning.constants import SHORT
 
 pytestmark = pytest.mark.full

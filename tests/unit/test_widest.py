@@ -13,9 +13,9 @@ from steepest.optim.engines.precision import formats
 from steepest.optim.engines.torch import hypergradient
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.train import metrics
-from steepest.train.division import squared
+from steepest.train.microbatching import squared
+from steepest.train.optimizer_adapter import total_norm
 from steepest.train.record import MeanLoss
-from steepest.train.torch_descent import total_norm
 
 CHANCE = torch.Generator().manual_seed(0)
 G = torch.randn(4, 6, generator=CHANCE)
@@ -92,7 +92,7 @@ def test_the_mean_loss_goes_on_after_a_resume(narrow):
     before, after = MeanLoss(), MeanLoss()
     with narrow:
         before.add(torch.tensor(1.0), 1)
-        after.load(before.numbers())
+        after.load_state_dict(before.state_dict())
         after.add(torch.tensor(4.0), 2)
         assert after.take() == 3.0
 

@@ -27,11 +27,11 @@ from steepest.optim.errors import UserError
 from steepest.recipe import Recipe, settings_in
 from steepest.run import Run
 from steepest.train import machine
+from steepest.train.control import Interrupted
 from steepest.train.given import HOOKS, MARK, OBJECTS, separate
-from steepest.train.guard import Diverged
-from steepest.train.interrupt import Interrupted
 from steepest.train.job import build
 from steepest.train.prepare import read
+from steepest.train.update import Diverged
 
 COURSE = {"average", "stop", "patience", "min_delta"}
 """Settings that a measured schedule brings along."""

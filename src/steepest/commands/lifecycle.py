@@ -17,16 +17,16 @@ from steepest.recipe import Recipe
 from steepest.report import write as write_report
 from steepest.run import Run
 from steepest.train import budget, environment, outcome
-from steepest.train.cadence import Cadence
+from steepest.train.control import Interrupt, Interrupted
 from steepest.train.fitting import descend, loop_of, optimizer_of, steps_of
 from steepest.train.given import Given
-from steepest.train.guard import Diverged
-from steepest.train.interrupt import Interrupt, Interrupted
+from steepest.train.intervals import Intervals
 from steepest.train.job import Job, build
 from steepest.train.loop import Loop
 from steepest.train.progress import Progress, progress
 from steepest.train.resolved import Resolved
 from steepest.train.startpage import lines
+from steepest.train.update import Diverged
 from steepest.tuning.handover import length_of, measured
 from steepest.tuning.journal import Tell
 from steepest.tuning.search import PLACE
@@ -76,7 +76,7 @@ def _check_lengths(recipe: Recipe) -> None:
     A run of no updates would spend the test part on weights that nothing has trained."""
     allowed = budget.parse(recipe.budget)
     looks, saves = (budget.parse(getattr(recipe, name), name) for name in ("evaluate_every", "save_every"))
-    Cadence(allowed, None, looks, saves, None)
+    Intervals(allowed, None, looks, saves, None)
     if allowed.amount == 0:
         raise UserError(f'A budget of {allowed} trains nothing. Write for example budget="60s".')
 

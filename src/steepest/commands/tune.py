@@ -24,7 +24,7 @@ from steepest.optim.errors import UserError
 from steepest.recipe import Recipe, same_settings
 from steepest.report.records import ASKED, PLAN, is_tuning
 from steepest.train import environment, machine
-from steepest.train.interrupt import Interrupt, Interrupted
+from steepest.train.control import Interrupt, Interrupted
 from steepest.train.job import Job, build
 from steepest.train.progress import progress
 from steepest.train.resolved import Resolved

@@ -57,9 +57,9 @@ def seed_all(number: int) -> None:
         torch.cuda.manual_seed_all(number % 2**63)
 
 
-def begin(seed: int) -> None:
-    """Start all global generators for the training stream of this seed."""
-    seed_all(key(seed, "training"))
+def begin(seed: int, rank: int = 0) -> None:
+    """Start all global generators for the training stream of this seed, and of this process."""
+    seed_all(key(seed, "training", rank) if rank else key(seed, "training"))
 
 
 class Generators:

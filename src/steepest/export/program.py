@@ -31,11 +31,11 @@ from steepest.optim.rule import Rule
 from steepest.recipe import Recipe
 from steepest.tasks import Target
 from steepest.tasks.classification import label
-from steepest.train import average, budget, formulas, settled
+from steepest.train import budget, evaluation, formulas, settled
 from steepest.train import loss as losses
 from steepest.train.given import DATA, MARK, Given
+from steepest.train.loop import FORMATS
 from steepest.train.preprocessing import Preprocessing
-from steepest.train.session import FORMATS
 
 WIDTH = 88
 """Columns that lines of code are folded at, as formatters do by default."""
@@ -77,7 +77,7 @@ OURS = {
     one.__name__: f"from {one.__module__} import {one.__name__}"
     for one in (
         *AUGMENTATIONS.values(),
-        average.renew_statistics,
+        evaluation.renew_statistics,
         clipping.ClipAdaptive,
         formulas.focal,
         formulas.huber,

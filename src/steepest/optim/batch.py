@@ -191,7 +191,7 @@ class Following(BatchPolicy):
     updates, by the norms of a part of each batch's gradient and of the whole; where its interval lies above
     twice the batch, the batch doubles, and where it lies below half of it, the batch halves.
 
-    What was decided is recorded: `numbers` are all that a resumed run needs.
+    What was decided is recorded: `state_dict` is all that a resumed run needs.
 
     changes   (first update under it, examples), in order"""
 
@@ -232,15 +232,15 @@ class Following(BatchPolicy):
         self.changes.append((step + 1, to))
         return to, found
 
-    def numbers(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What was recorded, to be saved."""
         seen = [[pair.small, pair.large, pair.less, pair.more] for pair in self._pairs]
         return {"changes": [list(change) for change in self.changes], "pairs": seen}
 
-    def load(self, numbers: Mapping[str, Any]) -> None:
-        """Take over what `numbers` gave."""
-        self.changes[:] = [(begin, size) for begin, size in numbers["changes"]]
-        self._pairs[:] = [Pair(*four) for four in numbers["pairs"]]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.changes[:] = [(begin, size) for begin, size in state["changes"]]
+        self._pairs[:] = [Pair(*four) for four in state["pairs"]]
 
 
 KINDS: Mapping[str, Callable[..., BatchPolicy]] = {

@@ -2,6 +2,8 @@
 
     checkpoints/step-000500/{model.safetensors, state.safetensors, state.json, MANIFEST.json}
 
+They hold a `Snapshot`: the network's weights under their own names, every other tensor under the place that
+it has in the states of the run's parts, and what else these hold as JSON, with marks where tensors were.
 Written under another name; the manifest, last, holds size and SHA-256 of every file; then renamed. A
 checkpoint is good when its manifest says so. Loading executes no code.
 """
@@ -13,17 +15,21 @@ import json
 import math
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 from torch import Tensor
 
-from steepest.files import Unwritable, sync_folder
+from steepest.files import Folder, Unwritable, sync_folder
 from steepest.optim.errors import UserError
+from steepest.run_format import FORMAT, READ
+from steepest.train import format_1
+from steepest.train.packing import packed, unpacked
 from steepest.train.state import Snapshot
+from steepest.world import ALONE, World
 
-FORMAT = 1
 MANIFEST = "MANIFEST.json"
 LARGEST_HEADER = 100_000_000
 """Bytes; what safetensors itself allows."""
@@ -64,10 +70,12 @@ def write(checkpoints: Path, snapshot: Snapshot) -> Path:
 
 
 def _fill(folder: Path, snapshot: Snapshot) -> None:
+    rest = {name: part for name, part in snapshot.parts.items() if name != "network"}
+    plain, tensors = packed(rest)
     files = {
         "model.safetensors": safetensors.torch.save(snapshot.model),
-        "state.safetensors": safetensors.torch.save(snapshot.state),
-        "state.json": json.dumps({"step": snapshot.step, **snapshot.numbers}, indent=1).encode(),
+        "state.safetensors": safetensors.torch.save(tensors),
+        "state.json": json.dumps({"step": snapshot.step, "parts": plain}, indent=1).encode(),
     }
     for name, content in files.items():
         _write_synced(folder / name, content)
@@ -126,20 +134,22 @@ def manifest_of(folder: Path) -> dict[str, Any]:
         raise Damaged(
             f"{folder.name} has no readable {MANIFEST} ({type(error).__name__}). It is left out."
         ) from None
-    if version != FORMAT:
-        raise Damaged(f"{folder.name} has format {version!r}; this version of steepest reads {FORMAT}.")
+    if version not in READ:
+        raise Damaged(f"{folder.name} has format {version!r}; this version of steepest reads up to {FORMAT}.")
     return manifest
 
 
 def read(folder: Path) -> Snapshot:
     """The snapshot in a checkpoint, in fresh memory. Raises Damaged unless every byte is the one written."""
-    listed = manifest_of(folder)["files"]
-    content = {name: _verified(folder / name, **entry) for name, entry in listed.items()}
-    numbers = json.loads(content["state.json"])
+    manifest = manifest_of(folder)
+    content = {name: _verified(folder / name, **entry) for name, entry in manifest["files"].items()}
+    held = json.loads(content["state.json"])
     model, state = (
         tensors(content[name], f"{folder.name}/{name}") for name in ("model.safetensors", "state.safetensors")
     )
-    return Snapshot(numbers.pop("step"), model, state, numbers)
+    if manifest["format"] == FORMAT:
+        return Snapshot(held["step"], {"network": model, **unpacked(held["parts"], state)})
+    return Snapshot(held["step"], format_1.checkpoint(model, state, held))
 
 
 def _verified(path: Path, size: int, sha256: str) -> bytes:
@@ -208,3 +218,90 @@ def link(name: Path, target: Path) -> None:
     made.unlink(missing_ok=True)
     made.symlink_to(os.path.relpath(target, name.parent))
     os.replace(made, name)
+
+
+class Checkpoints:
+    """The states that a run can go back to: its best, its last good one, and what lies on the disk.
+
+    Holds the best and the last good snapshot in memory; with a folder, saves them with every checkpoint.
+    Each snapshot names in its progress the `best` and the `good` one that belong to it, so that a run which
+    goes on from any of them goes on exactly."""
+
+    def __init__(self, folder: Folder | None, keep: int = 3, world: World = ALONE) -> None:
+        self.best: Snapshot | None = None
+        self.good: Snapshot | None = None
+        self._folder, self._world = folder, world
+        self._keep = keep
+        self._on_disk: set[int] = set()
+        self._read: Snapshot | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether anything is written to a disk."""
+        return self._folder is not None
+
+    def load(self) -> tuple[Snapshot | None, list[str]]:
+        """(the newest state that is good in all its parts, a sentence for each newer one that is not).
+
+        Raises UserError where there are checkpoints and none is good: beginning again would lose them."""
+        step, refused = self._world.on_main(self._newest)
+        if step is None:
+            return None, refused
+        return self._read or self._whole(step), refused
+
+    def _newest(self) -> tuple[int | None, list[str]]:
+        refused: list[str] = []
+        if self._folder is None or not self._folder.checkpoints.exists():
+            return None, refused
+        tidy(self._folder.checkpoints)
+        for step in steps(self._folder.checkpoints):
+            try:
+                self._read = self._whole(step)
+            except Damaged as error:
+                refused.append(str(error))
+            else:
+                return step, refused
+        if refused:
+            raise UserError(
+                f"None of the checkpoints in {str(self._folder.checkpoints)!r} can be used: "
+                f"{' '.join(refused)} Restore one of them, or remove that folder to begin again."
+            )
+        return None, refused
+
+    def remember(self, snapshot: Snapshot, *, best: bool, good: bool) -> None:
+        """Hold this snapshot as the best, as the one that the guard would go back to, or as both."""
+        self.best = snapshot if best else self.best
+        self.good = snapshot if good else self.good
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Put the snapshot, and what it needs, on the disk; then delete what no state needs. The main process
+        writes, and the others wait for it."""
+        if self._folder is not None:
+            self._world.on_main(partial(self._save, snapshot, self._folder))
+
+    def _save(self, snapshot: Snapshot, folder: Folder) -> None:
+        place = folder.checkpoints
+        for needed in (self.best, self.good):
+            if needed is not None and needed.step not in self._on_disk | {snapshot.step}:
+                self._write(place, needed)
+        self._write(place, snapshot)
+        link(folder.last, path_of(place, snapshot.step))
+        if self.best is not None:
+            link(folder.best, path_of(place, self.best.step))
+        rotate(place, self._keep, snapshot.step)
+        self._on_disk &= set(steps(place))
+
+    def _write(self, place: Path, snapshot: Snapshot) -> None:
+        write(place, snapshot)
+        self._on_disk.add(snapshot.step)
+
+    def _whole(self, step: int) -> Snapshot:
+        assert self._folder is not None
+        found = {step: read(path_of(self._folder.checkpoints, step))}
+        for needed in found[step].needs:
+            if needed not in found:
+                found[needed] = read(path_of(self._folder.checkpoints, needed))
+        progress = found[step].progress
+        self.best, self.good = found.get(progress["best"]), found.get(progress["good"])
+        self._on_disk = set(found)
+        return found[step]

@@ -17,7 +17,7 @@ from steepest.files import Folder
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.engines.torch.passes import by_labels
 from steepest.train import memory, settled
-from steepest.train.average import renew_statistics
+from steepest.train.evaluation import renew_statistics
 from steepest.train.growth import Course, course
 from steepest.train.job import Job
 from steepest.train.loop import Loop, loop
@@ -84,7 +84,7 @@ def loop_of(
         settings=recipe.model_dump(),
     )
     # What measuring the horizon took is part of the budget; a resumed run carries its own count.
-    steps.watch.progress.seconds = 0.0 if horizon is None else horizon.seconds
+    steps.charge(0.0 if horizon is None else horizon.seconds)
     return steps
 
 

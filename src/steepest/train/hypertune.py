@@ -145,7 +145,7 @@ def _number(opt: RuleOptimizer, name: str, losses: Losses) -> Number:
             "better. Give validation=, a function: n → the loss on the n-th validation batch."
         )
     kinds: dict[int, type[Rule]] = {k: type(rule) for k, rule in inside.items()}
-    return Number(name, opt, kinds, {k: lines[k] for k in kinds}, name in DECAYS)
+    return Number(opt, kinds, {k: lines[k] for k in kinds}, name=name, held_out=name in DECAYS)
 
 
 def _line(rule: Rule, name: str) -> Line:
@@ -161,4 +161,4 @@ def _dial(opt: RuleOptimizer, dial: Dial, losses: Losses) -> OfLoss:
             f"The dial {dial.name!r} needs {' and '.join(f'{name}=' for name in missing)}: functions n → the "
             "loss on the n-th batch. What a dial does to the training loss says nothing of its worth."
         )
-    return OfLoss(dial.name, dial, list(range(len(opt.param_groups))))
+    return OfLoss(dial, list(range(len(opt.param_groups))), name=dial.name)

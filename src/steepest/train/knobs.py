@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, Protocol
+from typing import Any
 
 from steepest.optim.engines.torch.groups import places
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
@@ -90,11 +92,29 @@ class Dial:
     def __float__(self) -> float:
         return self.value
 
+    def turn_to(self, value: float) -> None:
+        """From now on it stands there."""
+        self.value = value
 
-class Knob(Protocol):
+    def move(self, by: float) -> None:
+        """Go so far along its line."""
+        self.turn_to(self.line.moved(self.value, by))
+
+    @contextmanager
+    def turned(self, by: float) -> Iterator[None]:
+        """Within it the dial is turned so far along its line."""
+        before = self.value
+        self.move(by)
+        try:
+            yield
+        finally:
+            self.turn_to(before)
+
+
+@dataclass(kw_only=True)
+class Knob(ABC):
     """What is tuned.
 
-    values    what it stands at, to save; shown, to tell
     held_out  whether only a validation loss may turn it
     moved     how far it has gone so far, one number or one a group
     samples   of the window that is open, a row a look
@@ -102,20 +122,64 @@ class Knob(Protocol):
 
     name: str
     held_out: bool
-    moved: list[float]
-    samples: list[list[float]]
-    settled: bool
+    moved: list[float] = field(default_factory=lambda: [0.0], init=False)
+    samples: list[list[float]] = field(default_factory=list, init=False)
+    settled: bool = field(default=False, init=False)
 
-    def speeds(self, rules: Sequence[Rule]) -> dict[int, dict[str, float]]: ...
-    def look(self, reading: Reading) -> list[float]: ...
-    def turn(self, gain: float, warming: bool) -> bool: ...
-    def values(self) -> list[Any]: ...
-    def shown(self) -> list[float]: ...
-    def put(self, values: Sequence[Any]) -> None: ...
+    @abstractmethod
+    def speeds(self, rules: Sequence[Rule]) -> dict[int, dict[str, float]]:
+        """What of each group's rule it moves, and how fast on its line."""
+
+    @abstractmethod
+    def look(self, reading: Reading) -> list[float]:
+        """The sample that a reading gives."""
+
+    @abstractmethod
+    def turn(self, gain: float, warming: bool) -> bool:
+        """Move as the window says; whether it has. warming: while the rate rises by itself."""
+
+    @abstractmethod
+    def values(self) -> list[Any]:
+        """What it stands at."""
+
+    @abstractmethod
+    def turn_to(self, values: Sequence[Any]) -> None:
+        """Stand at what `values` gave."""
+
+    def shown(self) -> list[float]:
+        """The values, as they are told."""
+        return self.values()
+
+    def sample(self, reading: Reading) -> None:
+        """Take in a look."""
+        self.samples.append(self.look(reading))
+
+    def begin_window(self) -> None:
+        """A window is over, and another begins."""
+        self.samples = []
+
+    def settle(self) -> None:
+        """It will not move any more."""
+        self.settled = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands, and what it has seen."""
+        return {
+            "values": self.values(),
+            "moved": list(self.moved),
+            "samples": [list(row) for row in self.samples],
+            "settled": self.settled,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.turn_to(state["values"])
+        self.moved, self.settled = list(state["moved"]), state["settled"]
+        self.samples = [list(row) for row in state["samples"]]
 
 
 @dataclass
-class Rates:
+class Rates(Knob):
     """The rates of all groups: their level, which only rises, and their ratios, which leave the level alone.
 
     shares: what part of the weights each group has. highest: the rate that none may pass, nor any schedule
@@ -127,12 +191,9 @@ class Rates:
     level: bool
     ratios: bool
     highest: float = math.inf
-    name: str = "lr"
-    held_out: bool = False
-    moved: list[float] = field(default_factory=list)
-    samples: list[list[float]] = field(default_factory=list)
-    settled: bool = False
-    risen: bool = False  # the level has come to where it stays
+    name: str = field(default="lr", kw_only=True)
+    held_out: bool = field(default=False, kw_only=True)
+    risen: bool = field(default=False, init=False)  # the level has come to where it stays
 
     def __post_init__(self) -> None:
         self.moved = [0.0] * (1 + len(self.shares))
@@ -194,25 +255,20 @@ class Rates:
         """The rates."""
         return [self.opt.rule_of(group).lr for group in self.groups]
 
-    def put(self, values: Sequence[Any]) -> None:
-        """Take over what `values` gave."""
+    def turn_to(self, values: Sequence[Any]) -> None:
+        """Stand at what `values` gave."""
         self.risen = bool(values[0])
         for group, value in zip(self.groups, values[1:], strict=True):
             group["lr_scale"] = value
 
 
 @dataclass
-class Number:
+class Number(Knob):
     """A number of the rules, such as a momentum or a decay: one move for all groups that have it."""
 
-    name: str
     opt: RuleOptimizer
     kinds: dict[int, type[Rule]]  # by the number of the group, as lines
     lines: dict[int, Line]
-    held_out: bool
-    moved: list[float] = field(default_factory=lambda: [0.0])
-    samples: list[list[float]] = field(default_factory=list)
-    settled: bool = False
 
     def speeds(self, rules: Sequence[Rule]) -> dict[int, dict[str, float]]:
         """By the place on the line."""
@@ -228,7 +284,7 @@ class Number:
         self.moved[0] += by
         if by:
             pairs = zip(self.lines.values(), self.values(), strict=True)
-            self.put([line.moved(value, by) for line, value in pairs])
+            self.turn_to([line.moved(value, by) for line, value in pairs])
         return bool(by)
 
     def values(self) -> list[Any]:
@@ -239,12 +295,8 @@ class Number:
             found.append(float(group[entry] if place is None else group[entry][place]))
         return found
 
-    def shown(self) -> list[float]:
-        """The same."""
-        return self.values()
-
-    def put(self, values: Sequence[Any]) -> None:
-        """Take over what `values` gave."""
+    def turn_to(self, values: Sequence[Any]) -> None:
+        """Stand at what `values` gave."""
         for (k, kind), value in zip(self.kinds.items(), values, strict=True):
             group, (entry, place) = self.opt.param_groups[k], places(kind)[self.name]
             old = group[entry]
@@ -252,16 +304,12 @@ class Number:
 
 
 @dataclass
-class OfLoss:
+class OfLoss(Knob):
     """A dial, which reaches the weights through their gradient alone."""
 
-    name: str
     dial: Dial
     every_group: list[int]
-    held_out: bool = True
-    moved: list[float] = field(default_factory=lambda: [0.0])
-    samples: list[list[float]] = field(default_factory=list)
-    settled: bool = False
+    held_out: bool = field(default=True, kw_only=True)
 
     def speeds(self, rules: Sequence[Rule]) -> dict[int, dict[str, float]]:
         """Nothing of the rules moves."""
@@ -275,20 +323,17 @@ class OfLoss:
         """Move as the window says; whether it has."""
         by = _within([row[0] for row in self.samples], self.moved[0], gain, warming)
         self.moved[0] += by
-        self.dial.value = self.dial.line.moved(self.dial.value, by) if by else self.dial.value
+        if by:
+            self.dial.move(by)
         return bool(by)
 
     def values(self) -> list[Any]:
         """Where the dial stands."""
         return [self.dial.value]
 
-    def shown(self) -> list[float]:
-        """The same."""
-        return self.values()
-
-    def put(self, values: Sequence[Any]) -> None:
-        """Take over what `values` gave."""
-        (self.dial.value,) = values
+    def turn_to(self, values: Sequence[Any]) -> None:
+        """Stand at what `values` gave."""
+        self.dial.turn_to(*values)
 
 
 def _within(samples: Sequence[float], so_far: float, gain: float, warming: bool) -> float:

@@ -1,4 +1,7 @@
-"""What a run writes down as it goes: metrics.csv, the loggers, and the mean training loss behind them."""
+"""What a run writes down as it goes: metrics.csv, the loggers, and the mean training loss behind them.
+
+A logger that fails is left out from then on, and the run goes on.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,36 @@ import csv
 import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from steepest.files import write_atomic, writing
 from steepest.optim.errors import UserError
-from steepest.train.loggers import Logger, Loggers
+from steepest.world import ALONE, World
 
 BEFORE = ("step", "epoch", "seconds", "train/loss")
 AFTER = ("lr", "grad_norm", "factor", "event")
 """Columns of metrics.csv on either side of those of the evaluation."""
 
+OPTIONAL = ("event", "tick")
+"""What a logger may do without."""
+
 
 class MeanLoss:
-    """Mean over examples of the training losses since the last reset, without waiting for the device."""
+    """Mean over the examples of all processes of the training losses since the last reset.
+
+    Adding one does not wait for the device."""
 
     BLOCK = 256
     """Losses held before they are added up; fixed, so that the sum does not depend on saving."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: World = ALONE) -> None:
+        self._world = world
         self._total, self._examples = 0.0, 0
         self._losses: list[Tensor | float] = []
         self._counts: list[int] = []
@@ -43,11 +53,12 @@ class MeanLoss:
     def take(self) -> float:
         """The mean so far, NaN without any; and begin anew."""
         self._gather()
-        mean = self._total / self._examples if self._examples else math.nan
+        total, examples = self._world.sum(self._total), self._world.sum(self._examples)
+        mean = total / examples if examples else math.nan
         self._total, self._examples = 0.0, 0
         return mean
 
-    def numbers(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """All that is held, to be saved."""
         return {
             "total": self._total,
@@ -56,11 +67,10 @@ class MeanLoss:
             "counts": list(self._counts),
         }
 
-    def load(self, numbers: Mapping[str, Any]) -> None:
-        """Take over what `numbers` gave."""
-        self._total, self._examples = numbers["total"], numbers["examples"]
-        self._losses = list(numbers["losses"])
-        self._counts = list(numbers["counts"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self._total, self._examples = state["total"], state["examples"]
+        self._losses, self._counts = list(state["losses"]), list(state["counts"])
 
     def _gather(self) -> None:
         weighted = (loss * n for loss, n in zip(_floats(self._losses), self._counts, strict=True))
@@ -88,11 +98,15 @@ class Record:
         """Tell the loggers the settings."""
         self.loggers.tell("config", settings)
 
-    def resume(self, rows: int) -> None:
-        """Keep the first `rows` rows of an earlier process; later ones will be made again."""
+    def state_dict(self) -> dict[str, Any]:
+        """How many rows there are."""
+        return {"rows": len(self.rows)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Keep the first rows of an earlier process; later ones will be made again."""
         if self._path is None or not self._path.exists():
             return
-        kept = _kept(self._path, rows)
+        kept = _kept(self._path, state["rows"])
         self.rows = [{k: _read(v) for k, v in row.items() if v != "" or k == "event"} for row in kept]
         write_atomic(self._path, _text(self.rows).encode())
 
@@ -168,3 +182,63 @@ def _read(text: str) -> Any:
         except ValueError:
             continue
     return text
+
+
+class Logger(Protocol):
+    """Where a run's numbers go besides metrics.csv.
+
+    A logger may also have `tick(step, loss)`, called after every step with a function that returns the loss,
+    and `event(word, step)`, called before the `log` of a row at which something happened."""
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Take the numbers of one row."""
+        ...
+
+    def config(self, settings: dict[str, Any]) -> None:
+        """Take the settings, once, before the first row."""
+        ...
+
+    def close(self, status: str) -> None:
+        """The run has ended: finished, stopped or failed."""
+        ...
+
+
+class Loggers:
+    """Tells each of them, in their order. What goes wrong in one is a warning: no log is worth a training.
+
+    ticks: whether any of them wants to hear of every step."""
+
+    def __init__(self, loggers: Sequence[Logger]) -> None:
+        self._on = list(loggers)
+        self.ticks = any(hasattr(logger, "tick") for logger in loggers)
+
+    def tell(self, word: str, *arguments: Any) -> None:
+        """Call the method of that name of all that are still told."""
+        for logger in self._on.copy():
+            if word in OPTIONAL and not hasattr(logger, word):
+                continue
+            try:
+                getattr(logger, word)(*arguments)
+            except Exception as error:  # whatever a person's logger may raise
+                self._leave_out(logger, word, error)
+
+    def _leave_out(self, logger: Logger, word: str, error: Exception) -> None:
+        self._on.remove(logger)
+        warnings.warn(
+            f"The logger {type(logger).__name__} failed in {word} ({type(error).__name__}: {error}) and "
+            "is told no more. The run goes on; metrics.csv has every row.",
+            stacklevel=2,
+        )
+
+
+def saying_where(name: str, hook: Callable[..., object], save: Callable[[], str]) -> Callable[..., object]:
+    """The hook; where it raises the run is saved first, and a note on the error says how to go on."""
+
+    def call(*arguments: Any) -> None:
+        try:
+            hook(*arguments)
+        except Exception as error:
+            error.add_note(f"{name} raised this, which ends the run. {save()}".rstrip())
+            raise
+
+    return call

@@ -1,8 +1,8 @@
-"""When to lower the rate, raise it, go back and stop: one state machine.
+"""When to lower the rate, raise it, go back and stop: the plateau schedule.
 
     plateau → rewind to the best weights and optimizer state → decay → … → stop when decays no longer help
 
-Patience is counted in evaluations. The machine minimises: give it -value where more is better.
+Patience is counted in evaluations. It minimises: give it -value where more is better.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Action(Enum):
 
 
 @dataclass(frozen=True)
-class State:
-    """Where the machine stands; plain numbers, so that it can be saved.
+class PlateauState:
+    """Where the plateau schedule stands; plain numbers, so that it can be saved.
 
     best    least value so far           waited  evaluations since the best, or since the last decay
     decays  decays since the best        streak  gains in a row
@@ -52,10 +52,14 @@ class State:
     factor: float = 1.0
     stopped: bool = False
 
+    def reopened(self) -> PlateauState:
+        """The state of a stopped run that is given more to do: it may wait and decay anew."""
+        return replace(self, stopped=False, waited=0, decays=0)
+
 
 @dataclass(frozen=True)
 class Stopping:
-    """The machine's settings.
+    """The plateau schedule's settings.
 
     patience      evaluations without gain before the rate decays or training stops; None: neither happens
     min_delta     smallest change that counts as gain, in the monitored value's unit
@@ -76,7 +80,7 @@ class Stopping:
             if (value := getattr(self, name)) is not None:
                 (quantity.count if name in COUNTS else quantity.number)(name, value)
 
-    def observe(self, state: State, value: float) -> tuple[State, Action]:
+    def observe(self, state: PlateauState, value: float) -> tuple[PlateauState, Action]:
         """The state after one more evaluation, and what to do. A value that is not finite is no gain."""
         if value < state.best - (self.min_delta if math.isfinite(state.best) else 0.0):
             return self._gained(replace(state, best=value, waited=0, decays=0, streak=state.streak + 1))
@@ -94,15 +98,10 @@ class Stopping:
         )
         return decayed, Action.DECAY
 
-    def _gained(self, state: State) -> tuple[State, Action]:
+    def _gained(self, state: PlateauState) -> tuple[PlateauState, Action]:
         if self.raise_after is None or state.streak < self.raise_after or state.ever:
             return state, Action.IMPROVED
         return replace(state, streak=0, factor=state.factor * self.raise_factor), Action.RAISE
-
-
-def reopened(state: State) -> State:
-    """The state of a stopped run that is given more to do: it may wait and decay anew."""
-    return replace(state, stopped=False, waited=0, decays=0)
 
 
 def sign(monitor: str, mode: str) -> float:

@@ -72,6 +72,14 @@ class Losses:
     validated: int = 0
     trained: int = 0
 
+    def state_dict(self) -> list[int]:
+        """How many of each were looked at."""
+        return [self.validated, self.trained]
+
+    def load_state_dict(self, state: Sequence[int]) -> None:
+        """Take over what `state_dict` gave."""
+        self.validated, self.trained = state
+
     def held_out(self, weights: Sequence[Tensor]) -> list[Tensor | None]:
         """The gradient of the next validation loss, in test mode; the network is afterwards as before."""
         assert self.validation is not None
@@ -84,15 +92,10 @@ class Losses:
         """The derivative of the next training loss' gradient by the place of a dial: the difference of two
         gradients on one batch, with the same random numbers."""
         assert self.training is not None
-        dial, sides = knob.dial, []
-        before = dial.value
+        sides = []
         for by in (ASIDE, -ASIDE):
-            dial.value = dial.line.moved(before, by)
-            try:
-                with preserved(self.net), torch.enable_grad():
-                    sides.append(_gradient(self.training(self.trained), weights))
-            finally:
-                dial.value = before
+            with knob.dial.turned(by), preserved(self.net), torch.enable_grad():
+                sides.append(_gradient(self.training(self.trained), weights))
         self.trained += 1
         return [
             None if a is None or b is None else (a - b) / (2 * ASIDE) for a, b in zip(*sides, strict=True)
@@ -140,20 +143,11 @@ class Tuner:
 
     def state_dict(self) -> dict[str, Any]:
         """All that it goes on from: tensors by name, and "numbers"."""
-        knobs = {
-            knob.name: {
-                "values": knob.values(),
-                "moved": list(knob.moved),
-                "samples": [list(row) for row in knob.samples],
-                "settled": knob.settled,
-            }
-            for knob in self.knobs
-        }
         numbers = {
-            "knobs": knobs,
+            "knobs": {knob.name: knob.state_dict() for knob in self.knobs},
             "at": self._at,
             "lengths": list(self._lengths),
-            "looks": [self.losses.validated, self.losses.trained],
+            "looks": self.losses.state_dict(),
             "felt": sorted(self._felt),
             "history": [dict(row) for row in self.history],
         }
@@ -173,12 +167,9 @@ class Tuner:
                 f"The saved state tunes {sorted(numbers['knobs'])}, this run {sorted(names)}. Tune the same."
             )
         for knob in self.knobs:
-            kept = numbers["knobs"][knob.name]
-            knob.put(kept["values"])
-            knob.moved, knob.settled = list(kept["moved"]), kept["settled"]
-            knob.samples = [list(row) for row in kept["samples"]]
+            knob.load_state_dict(numbers["knobs"][knob.name])
         self._at, self._lengths = numbers["at"], list(numbers["lengths"])
-        self.losses.validated, self.losses.trained = numbers["looks"]
+        self.losses.load_state_dict(numbers["looks"])
         self._felt = set(numbers["felt"])
         self.history = [dict(row) for row in numbers["history"]]
         self._pending = self._columns(state)
@@ -209,7 +200,7 @@ class Tuner:
             if any(norms):
                 self._felt.add(knob.name)
             if all(map(math.isfinite, [*dots, *lengths])):
-                knob.samples.append(knob.look(Reading(dots, lengths, norms)))
+                knob.sample(Reading(dots, lengths, norms))
             else:
                 self._blind.add(knob.name)
 
@@ -221,7 +212,7 @@ class Tuner:
                 row = {"step": step, "name": knob.name, "cosine": mean, "error": error}
                 self.history.append(row | {"values": knob.shown()})
             elif len(knob.samples) >= gate.LEAST and knob.name not in self._felt:
-                knob.settled = True
+                knob.settle()
                 warnings.warn(
                     f"hypertune leaves {knob.name} at {knob.shown()}: a step does not depend on it, or by "
                     "jumps alone, as in rules of the gradient's sign.",
@@ -233,7 +224,7 @@ class Tuner:
                     "gradient was not finite at any look of a window.",
                     stacklevel=4,
                 )
-            knob.samples = []
+            knob.begin_window()
         self._blind = set()
 
     def _look_ahead(

@@ -20,8 +20,8 @@ from steepest.evidence import Evidence
 from steepest.optim.errors import UserError
 from steepest.optim.noise import Critical, Pair, critical_batch
 from steepest.train import budget, memory
-from steepest.train.division import squared
 from steepest.train.job import Job
+from steepest.train.microbatching import squared
 from steepest.tuning import constants
 from steepest.tuning.trial import SingleSteps
 

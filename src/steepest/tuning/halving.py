@@ -336,7 +336,7 @@ class Halving:
     def _thawed(self, trial: int, before: dict[str, Any] | None) -> Trial:
         running = self._trials[trial] = Trial(self.job_of(trial), self.fewer(trial, self.plan.updates))
         if before:
-            running.load(self.place(trial), before["step"])
+            running.resume(self.place(trial), before["step"])
         return running
 
     def _cut(self, number: int) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from steepest import evidence as records
 from steepest.evidence import Evidence
@@ -20,14 +19,11 @@ from steepest.train import budget, checkpoint, growth, resolved
 from steepest.train.job import Job
 from steepest.train.resolved import Resolved
 from steepest.train.settled import falls
+from steepest.train.state import Snapshot
 from steepest.tuning import timing
 from steepest.tuning.constants import LARGEST_SHARE
 from steepest.tuning.journal import LENGTH, Journal, Tell, spent
 from steepest.tuning.search import PLACE, choose
-from steepest.tuning.trial import SHOWN
-
-AVERAGE = "average"
-"""Name of the part of a snapshot that holds the average of a run."""
 
 
 def measured(
@@ -107,12 +103,10 @@ def _hand_over(folder: Folder, found: Resolved, seconds: float, tell: Tell) -> N
     place = folder.path / PLACE
     if found.trial is not None and not checkpoint.steps(folder.checkpoints):
         snapshot = checkpoint.read(checkpoint.path_of(place / f"arm-{found.trial}", found.step))
-        if most := snapshot.numbers["division"]["most"]:
+        if most := snapshot.parts["microbatching"]["most"]:
             tell(Evidence("microbatch", most, "memory ran out with more examples at once in the search"))
-        numbers = {key: value for key, value in snapshot.numbers.items() if key != "trial"}
-        numbers["progress"] = numbers["progress"] | {"seconds": seconds}
-        state = _continued(snapshot.state, found.measured.get("average") is not None)
-        checkpoint.write(folder.checkpoints, replace(snapshot, state=state, numbers=numbers))
+        averaged = found.measured.get("average") is not None
+        checkpoint.write(folder.checkpoints, _handed_over(snapshot, seconds, averaged))
     _forget_states(place)
 
 
@@ -123,9 +117,12 @@ def _forget_states(place: Path) -> None:
             shutil.rmtree(candidate)
 
 
-def _continued(state: Mapping[str, Tensor], averaged: bool) -> dict[str, Tensor]:
-    """The state of a candidate as that of a run, which goes on with the average that the candidate was scored
-    by."""
-    scored = {name.removeprefix(SHOWN): t for name, t in state.items() if name.startswith(f"{SHOWN}/")}
-    kept = {name: t for name, t in state.items() if not name.startswith(f"{SHOWN}/")}
-    return kept | ({f"{AVERAGE}{name}": t for name, t in scored.items()} if averaged else {})
+def _handed_over(snapshot: Snapshot, seconds: float, averaged: bool) -> Snapshot:
+    """The state of a candidate as that of a run, which has spent so many seconds, and goes on with the
+    average that it was scored by. Rates, betas and decays are of the run's optimizer: they are chosen."""
+    return snapshot.having(
+        average=snapshot.parts["trial"]["average"] if averaged else None,
+        optimizer=snapshot.parts["optimizer"] | {"groups": None},
+        progress=snapshot.progress | {"seconds": seconds},
+        trial=None,
+    )

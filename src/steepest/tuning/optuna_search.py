@@ -152,11 +152,8 @@ def _check_batch(job: Job) -> None:
 @torch.no_grad()
 def loss_of(trial: Trial, held: tuple[Any, ...]) -> float:
     """The mean loss on held-out examples of the weights that a run of these settings would ship."""
-    subject, job = trial.subject, trial.job
-    averaged = subject.average.swapped if subject.average is not None else None
-    shipped = subject.descent.evaluated if subject.descent.averages else averaged
-    measured = Evaluation(job.model, partial(_mean, job, held), "val/loss", shipped)
-    return measured(0.0)[1]
+    measured = Evaluation(trial.job.model, partial(_mean, trial.job, held), "val/loss", trial.ships)
+    return measured()[1]
 
 
 def _mean(job: Job, held: tuple[Any, ...]) -> dict[str, float]:

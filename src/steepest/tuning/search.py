@@ -20,7 +20,7 @@ from steepest.train.growth import power_of
 from steepest.train.job import Job
 from steepest.train.resolved import Resolved
 from steepest.train.settled import rule_of
-from steepest.train.state import into_model, of_model
+from steepest.train.state import NetworkState
 from steepest.tuning import constants, timing
 from steepest.tuning.batch_size import choose_batch
 from steepest.tuning.candidates import Candidate, default, families, initial, leader, lowest, number
@@ -76,9 +76,9 @@ def _same_start(search: Search) -> None:
     """The weights that the search began with: a network that is handed over again may have others."""
     path = search.journal.place / "start.safetensors"
     if path.exists():
-        into_model(search.job.model, read(path, load))
+        NetworkState(search.job.model).load_state_dict(read(path, load))
     else:
-        write_atomic(path, save(of_model(search.job.model)))
+        write_atomic(path, save(NetworkState(search.job.model).state_dict()))
 
 
 def _machine(search: Search) -> None:

@@ -25,16 +25,13 @@ from steepest.optim.engines.torch.of_model import optimizer
 from steepest.optim.engines.torch.optimizer import RuleOptimizer
 from steepest.optim.engines.torch.passes import by_labels
 from steepest.train import budget, checkpoint, growth, memory, settled
-from steepest.train.average import Average, renew_statistics
+from steepest.train.evaluation import Average, renew_statistics
 from steepest.train.fitting import loop_of, optimizer_of
-from steepest.train.guard import Diverged
 from steepest.train.job import Job
 from steepest.train.loop import Loop
-from steepest.train.state import Snapshot, under
+from steepest.train.state import Snapshot
+from steepest.train.update import Diverged
 from steepest.tuning.constants import FEWEST_ROWS, FORWARD, SCORED, SEEN, STATISTICS, WATCHED
-
-SHOWN = "scored"
-"""Name of the part of a snapshot that holds the average which is scored."""
 
 SILENT: dict[str, Any] = {"log": (), "on_step": None, "on_evaluation": None}
 """What a person wants to hear of a run, and not of a trial."""
@@ -56,12 +53,14 @@ class Trial:
         whole = f"{total} steps"
         self.job = copied.having({"budget": whole, "evaluate_every": whole, "save_every": whole})
         self._loop = loop_of(self.job, optimizer_of(self.job, None), None, [], None)
-        self.subject = self._loop.watch.subject
-        self.subject.update.measures |= "clip_norm" in job.asked.open
+        self._state, self._update = self._loop.state, self._loop.update
+        if "clip_norm" in job.asked.open:
+            self._update.always_measure()
         self.average = Average(self.job.model, WATCHED)
         self.losses: list[float] = []
         self.norms: list[float] = []
         self.dead = False
+        self._state.add("trial", self)
         labels = by_labels(settled.rule_of(job.recipe, job.given))
         self._objective = self.job.objective_and_logits if labels else self.job.objective
         self._held: Snapshot | None = None
@@ -69,7 +68,7 @@ class Trial:
     @property
     def done(self) -> int:
         """Updates so far."""
-        return self.subject.progress.done
+        return self._loop.done
 
     def advance(self, to: int, asked: Callable[[], object] = lambda: None) -> None:
         """Go on to this update, or to death; `asked` is called after each and may raise."""
@@ -82,10 +81,10 @@ class Trial:
         try:
             with self._loop as steps:
                 if self._held is not None:
-                    self.subject.put(self._held)
+                    self._state.load(self._held.having(trial=self.state_dict()))
                 if self.done < to and not self.dead:
                     yield from self._steps(steps, to)
-                self._held = self.subject.take()
+                self._held = self._state.snapshot()
         except Diverged:
             self.dead = True
 
@@ -101,11 +100,11 @@ class Trial:
                 return
 
     def _note(self, loss: float) -> None:
-        norm = self.subject.update.norm
+        norm = self._update.norm
         self.losses.append(loss)
         self.norms.append(math.nan if norm is None else norm)
-        strikes = self.subject.update.strikes
-        unguarded = self.subject.update.guard is None and not math.isfinite(loss)
+        strikes = self._update.strikes
+        unguarded = self._update.guard is None and not math.isfinite(loss)
         self.dead = bool(strikes.rewinds) or unguarded
         if not strikes.in_a_row and not self.dead:
             self.average.update()
@@ -114,22 +113,34 @@ class Trial:
         with self._loop.autocast():
             return self._objective(batch)
 
+    @property
+    def ships(self) -> Callable[[], AbstractContextManager[None]] | None:
+        """What puts the evaluation weights of such a run into the network; None: it holds them."""
+        return self._update.shows
+
+    @property
+    def shows(self) -> Callable[[], AbstractContextManager[None]]:
+        """What puts the weights to score into the network: a rule's own average, or one beside it."""
+        return self._update.shows or self.average.swapped
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a trial has besides a run."""
+        told = {"losses": list(self.losses), "norms": list(self.norms), "dead": self.dead}
+        return {**told, "average": self.average.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.losses, self.norms, self.dead = list(state["losses"]), list(state["norms"]), state["dead"]
+        self.average.load_state_dict(state["average"])
+
     def snapshot(self) -> Snapshot:
         """Everything that it goes on from; the loop of `fit` takes it for a checkpoint of its own."""
-        taken = self._held or self.subject.take()
-        numbers = taken.numbers | {
-            "good": taken.step,
-            "progress": taken.numbers["progress"] | {"good": taken.step},
-            "trial": {"losses": self.losses, "norms": self.norms, "dead": self.dead},
-        }
-        scored = {name: tensor.clone() for name, tensor in self.average.state().items()}
-        return replace(taken, state=taken.state | under(SHOWN, scored), numbers=numbers)
+        taken = self._held or self._state.snapshot()
+        return taken.having(progress=taken.progress | {"good": taken.step}, trial=self.state_dict())
 
-    def put(self, snapshot: Snapshot) -> None:
+    def load(self, snapshot: Snapshot) -> None:
         """Become what `snapshot` gave."""
-        self.average.load_state(snapshot.part(SHOWN))
-        told: Mapping[str, Any] = snapshot.numbers["trial"]
-        self.losses, self.norms, self.dead = list(told["losses"]), list(told["norms"]), told["dead"]
+        self.load_state_dict(snapshot.parts["trial"])
         self._held = snapshot
         for _ in self.updates(0):  # no update: weights and counters become the snapshot's
             pass
@@ -138,9 +149,9 @@ class Trial:
         """Write a checkpoint there, under its step."""
         checkpoint.write(place, self.snapshot())
 
-    def load(self, place: Path, step: int) -> None:
+    def resume(self, place: Path, step: int) -> None:
         """Go on from a checkpoint that `save` has written."""
-        self.put(checkpoint.read(checkpoint.path_of(place, step)))
+        self.load(checkpoint.read(checkpoint.path_of(place, step)))
 
 
 class SingleSteps:
@@ -268,7 +279,7 @@ def _losses(job: Job, batch: Any) -> np.ndarray:
 
 def _shown(trial: Trial) -> Shown:
     """What puts the weights to score into the network: a rule's own average, or one beside it."""
-    return trial.subject.descent.evaluated if trial.subject.descent.averages else trial.average.swapped
+    return trial.shows
 
 
 def _renewed(model: torch.nn.Module) -> int:

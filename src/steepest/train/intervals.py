@@ -11,7 +11,7 @@ from steepest.train.budget import Budget
 
 
 @dataclass
-class Cadence:
+class Intervals:
     """Step numbers and seconds at which something is due.
 
     budget          never more than this
@@ -69,10 +69,20 @@ class Cadence:
             return f", {self.budget.amount - self.horizon:g} of them for the search,"
         return ""
 
+    def epoch_known(self, per_epoch: int | None) -> None:
+        """Updates an epoch, once they are known."""
+        self.per_epoch = per_epoch or self.per_epoch
+
     @property
     def deadline(self) -> float:
         """Seconds of the run after which it ends."""
         return math.inf if self.budget.seconds is None else self.budget.seconds
+
+    def alarm(self, seconds: float, saved: float) -> float:
+        """Seconds until the clock has something due: the deadline, or a checkpoint after the one `saved`
+        seconds ago. Infinite where it has not."""
+        save = self.save_every.seconds
+        return min(self.deadline - seconds, math.inf if save is None else save - saved)
 
     def evaluates(self, step: int) -> bool:
         """Whether an evaluation is due after this step."""

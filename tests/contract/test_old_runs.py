@@ -331,3 +331,21 @@ def test_each_run_reports_and_explains_itself(old: Opener) -> None:
         assert name in page
         assert "could not be read" not in page
         assert len(run.explain().splitlines()) > 2
+
+
+def absolute(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return (outputs.squeeze(-1) - target.squeeze(-1)).abs().mean()
+
+
+def test_a_loss_of_ones_own_does_not_go_on_with_targets_in_another_unit(tmp_path: Path) -> None:
+    """Versions of format 1 standardised the targets of such a loss; this one leaves them as they are."""
+    draws = np.random.default_rng(0)
+    inputs = draws.normal(size=(80, 3)).astype(np.float32)
+    objects = {"data": (inputs, inputs.sum(1) * 50 + 7), "loss": absolute}
+    st.fit(**objects, model="linear", lr=0.01, budget="5 steps", out=tmp_path / "run")
+    path = tmp_path / "run" / "preprocessing.json"
+    content = json.loads(path.read_text())
+    assert content["target"]["scale"] == [1.0]
+    path.write_text(json.dumps(content | {"target": content["target"] | {"shift": [7.0], "scale": [85.0]}}))
+    with pytest.raises(st.UserError, match=r"standardised targets.*Train anew"):
+        st.resume(tmp_path / "run", budget="+5 steps", **objects)

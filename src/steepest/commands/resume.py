@@ -44,6 +44,7 @@ def go_on(place: Folder, objects: dict[str, Any], budget: str | None, console: C
         recipe = recipe if budget is None else _extended(recipe, budget)
         _, given = separate(recipe.model_dump() | objects)
         job = build(recipe, given)
+        _check_target(place, job)
         if budget is not None:
             _check_more(place, job)
             begin_anew(place)
@@ -74,6 +75,19 @@ def _check(place: Folder, objects: dict[str, Any]) -> None:
     for name in objects:
         if name not in (*OBJECTS, *HOOKS):
             raise UserError(f"resume takes budget=, objects and hooks, not {name!r}: a run keeps its recipe.")
+
+
+def _check_target(place: Folder, job: Job) -> None:
+    """Weights that were trained on targets in one unit cannot go on with another."""
+    if not place.preprocessing.exists():
+        return
+    began, now = Run(place.path).preprocessing.target.config(), job.prepared.preprocessing.target.config()
+    if began.get("scale") != now.get("scale"):
+        raise UserError(
+            f"{str(place.path)!r} was begun by an earlier version, which gave a loss of your own "
+            "standardised targets; this one gives it the targets as they are. Train anew: steepest.fit with "
+            "the same settings."
+        )
 
 
 def _whole(place: Folder) -> Recipe:

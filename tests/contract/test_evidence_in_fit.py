@@ -73,10 +73,9 @@ def _told_afterwards(run: st.Run) -> None:
     inputs, target = (part[:32] for part in run.tensors(data=DATA)["train"])
     model = names["build_model"]()
     before = names["loss_of"](model(inputs), target).item()
-    for step in range(1, 31):
-        names["update"](
-            model, names.setdefault("made", names["build_optimizers"](model)), (inputs, target), step
-        )
+    optimizer = names["build_optimizer"](model)
+    for _ in range(30):
+        names["update"](model, optimizer, (inputs, target))
     assert names["loss_of"](model(inputs), target).item() < before
     assert all(bool(torch.isfinite(w).all()) for w in model.parameters())
 

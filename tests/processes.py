@@ -32,7 +32,7 @@ CONTEXT.set_forkserver_preload(list(IMPORTED))
 PLACES: list[Path] = []
 """Where that is written which they print: one place, as long as tests run."""
 NUMBERS = count()
-COMMAND_LINE = "from steepest.cli import main; main()"
+COMMAND_LINE = "from steepest.commands.cli import main; main()"
 
 
 class Process:

@@ -18,7 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from steepest.optim.batch import named
 from steepest.optim.errors import UserError, did_you_mean
-from steepest.run_format import FORMAT, READ
+
+FORMAT = 2
+"""The format of run folders that is written."""
+
+READ = (1, 2)
+"""The formats that are read; train/format_1.py says what became of what earlier ones held."""
 
 ADDED = ("task_args", "kind_args", "model_args")
 """Settings that earlier versions did not write; their defaults are what was done then."""

@@ -43,6 +43,8 @@ class Run:
     model    the network, where it was an object; a preset or import path is made anew
     objects  data, val, test, sample_weight and split_by, where these were objects: for `tensors`"""
 
+    _whole: nn.Module | None = None  # of the class: runs that an earlier version pickled have none
+
     def __init__(
         self, folder: str | os.PathLike[str], *, model: nn.Module | None = None, **objects: Any
     ) -> None:
@@ -54,7 +56,6 @@ class Run:
                 f"Run takes model= and {', '.join(f'{one}=' for one in DATA)}, not {unknown[0]}=."
             )
         self._loaded = False
-        self._whole: nn.Module | None = None
         if not self._files.recipe.exists():
             raise UserError(f"There is no run in {str(folder)!r}: it holds no recipe.toml.")
 

@@ -205,7 +205,7 @@ def until(there, process):
 
 STRUCK = """
 import os, sys
-from steepest.cli import main
+from steepest.commands.cli import main
 from steepest.train.checkpoint import Checkpoints
 
 number, save = int(sys.argv.pop(1)), Checkpoints.save

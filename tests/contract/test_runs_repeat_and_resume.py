@@ -73,7 +73,7 @@ def test_a_recipe_whose_data_changed_is_refused():
 
 STRUCK = """
 import os, signal, sys
-from steepest.cli import main
+from steepest.commands.cli import main
 from steepest.train.checkpoint import Checkpoints
 
 at, save = int(sys.argv.pop(1)), Checkpoints.save

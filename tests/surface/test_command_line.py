@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from steepest.cli import app
+from steepest.commands.cli import app
 from steepest.optim.errors import UserError
 
 VERBS = ["compare", "fit", "report", "resume", "rules", "settings", "tune"]

@@ -90,7 +90,7 @@ def test_a_face_brings_in_no_other_framework(face: str) -> None:
 
 
 def test_the_command_line_starts_without_a_framework() -> None:
-    assert heavy_modules_after("import steepest.cli") <= {"typer", "rich"}
+    assert heavy_modules_after("import steepest.commands.cli") <= {"typer", "rich"}
 
 
 def test_importing_the_package_takes_under_a_tenth_of_a_second() -> None:
@@ -106,10 +106,10 @@ def test_every_module_imports_and_no_module_hides_a_public_function() -> None:
 
 PATHS = """
 import sys
-import steepest.rules.adam, steepest.optim.rules.adam, steepest.wrap.slow, steepest.optim.wrappers.slow
+import steepest.rules.adam, steepest.optim.rules.adam, steepest.wrap.making, steepest.optim.wrappers.making
 from steepest.batch import BatchPolicy
 from steepest.schedule import Constant
-for old, new in (("rules.adam", "rules.adam"), ("wrap.slow", "wrappers.slow")):
+for old, new in (("rules.adam", "rules.adam"), ("wrap.making", "wrappers.making")):
     assert sys.modules[f"steepest.{old}"] is sys.modules[f"steepest.optim.{new}"]
 print(steepest.rules.__spec__.name, Constant.__module__)
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[2] / "src" / "steepest"
 
 FLOORS = [
-    {"optim", "run_format"},
+    {"optim"},
     {"evidence", "files", "recipe", "world"},
     {"report"},
     {"data"},
@@ -19,7 +19,6 @@ FLOORS = [
     {"testing"},
     {"torch", "keras", "optax", "comparison"},
     {"commands"},
-    {"cli"},
 ]
 """From the ground up. A room may import from itself and from floors below its own, never from a neighbour."""
 
@@ -66,8 +65,7 @@ FOREIGN = {
     "optax": {"jax", "optax"},
     "comparison": {"numpy", "polars", "rich", "scipy", "matplotlib"},
     "report": {"numpy", "matplotlib", "jinja2"},
-    "commands": TRAINING | {"rich"},
-    "cli": {"typer", "rich", "click"},
+    "commands": TRAINING | {"rich", "typer", "click"},
 }
 """What each room may import besides Python's own library; a room that is not named may import nothing."""
 

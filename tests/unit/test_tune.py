@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import steepest as st
 from steepest import UserError, report
 from steepest import evidence as records
-from steepest.cli import app
+from steepest.commands.cli import app
 from steepest.commands.lifecycle import telling
 from steepest.commands.question import asked_of
 from steepest.commands.tune import go_on_tuning

@@ -1,7 +1,8 @@
 """The learning-rate range test: the largest rate at which a loss still falls, found by a rate that grows.
 
 `edge` walks the rates, whatever it is that trains, and reads the curve; `find_rate` lets it train a copy of a
-network of one's own, and says which rate to train with."""
+network of one's own, and says which rate to train with. It is one file because the walk, the reading of its
+curve, the copy that is trained and the picture serve each other alone."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from steepest.files import Folder, Unwritable, sync_folder
 from steepest.optim.errors import UserError
-from steepest.run_format import FORMAT, READ
+from steepest.recipe import FORMAT, READ
 from steepest.train import format_1
 from steepest.train.packing import packed, unpacked
 from steepest.train.state import Snapshot

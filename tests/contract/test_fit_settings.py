@@ -178,7 +178,7 @@ def test_a_budget_in_seconds_is_measured_once_and_recorded():
     run = st.fit((X, y), **QUICK | {"budget": "1s", "schedule": "cosine"})
     (horizon,) = [one for one in run.evidence if one.choice == "horizon"]
     assert run._result["step"] <= horizon.decided
-    assert "ms a step" in horizon.why
+    assert "ms an update" in horizon.why
 
 
 def test_compile_is_asked_of_torch(monkeypatch):

@@ -159,7 +159,7 @@ def held():
     """Bytes of all tensors that are alive, each memory once; of arrays behind them too."""
     storages = {}
     for one in gc.get_objects():
-        if type(one) in (torch.Tensor, nn.Parameter):
+        if type(one) in (torch.Tensor, nn.Parameter) and one.layout == torch.strided:
             storages[one.untyped_storage().data_ptr()] = one.untyped_storage().nbytes()
     return sum(storages.values())
 

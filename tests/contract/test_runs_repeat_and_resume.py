@@ -210,6 +210,7 @@ def test_the_layout_of_a_run():
     assert names == {
         "recipe.toml", "evidence.jsonl", "metrics.csv", "result.json", "env.json", "checkpoints", "best",
         "last", "report.html", "model.safetensors", "preprocessing.json", "examples.npz",
+        "resolved.json",
     }  # fmt: skip
     step = next((run.folder / "checkpoints").iterdir())
     assert {path.name for path in step.iterdir()} == {

@@ -159,7 +159,7 @@ def test_seconds_are_shared_out_evenly_over_rules_of_unequal_steps(monkeypatch: 
         return Evidence("pace", {"muonmatched": 3.0}, "said by the test")
 
     monkeypatch.setattr(timing, "slowness", slowness)
-    monkeypatch.setattr(timing, "horizon", lambda job, seconds: Evidence("horizon", 1000, "said by the test"))
+    monkeypatch.setattr(timing, "updates_left", lambda *asked: Evidence("horizon", 1000, "said by the test"))
     run = fit((X, y), "60s", hidden=[16], rule="auto", lr="auto", schedule="auto")
     rows = told(run, "rung 1").candidates
     assert {row["updates"] for row in rows if row["arm"].startswith("adamw")} == {10}

@@ -169,7 +169,7 @@ def test_a_rule_of_ones_own_has_its_cost_while_it_is_at_hand(tmp_path):
         lr: Number = 0.1
 
         @staticmethod
-        def ascent(xp, w, g):
+        def perturb(xp, w, g):
             return g
 
     asked = plan({"twice": Twice(), "sgd": {"lr": 0.2}}, seeds=1)

@@ -175,11 +175,11 @@ def test_a_search_that_is_cut_goes_on_to_the_same_end(
 ) -> None:
     updates, real = [], Update.apply
 
-    def cut(self: Update, loss: Any, measure: bool) -> Any:
+    def cut(self: Update, loss: Any, examples: int, measure: bool) -> Any:
         if len(updates) == after:
             raise KeyboardInterrupt
         updates.append(1)
-        return real(self, loss, measure)
+        return real(self, loss, examples, measure)
 
     monkeypatch.setattr(Update, "apply", cut)
     with pytest.raises(KeyboardInterrupt):
@@ -204,7 +204,7 @@ def test_a_budget_in_seconds_is_turned_into_updates_once(
         return search(job, place, updates, *rest, **more)
 
     monkeypatch.setattr(
-        tune.pace, "horizon", lambda job, seconds: st.Evidence("horizon", next(paces), "timed")
+        tune.timing, "updates_left", lambda job, seconds: st.Evidence("horizon", next(paces), "timed")
     )
     monkeypatch.setattr(optuna_search, "search", cut)
     with pytest.raises(KeyboardInterrupt):

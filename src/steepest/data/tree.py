@@ -94,7 +94,9 @@ def tensors(tree: Tree) -> Tree:
     tree = apply(tensor, tree)
     lengths = [len(leaf) if leaf.ndim else None for leaf in leaves(tree)]
     if len(set(lengths)) != 1 or lengths[0] is None:
-        shapes = ", ".join(str(tuple(getattr(leaf, "shape", (len(leaf),)))) for leaf in leaves(tree))
+        shapes = ", ".join(
+            str(tuple(leaf.shape)) if hasattr(leaf, "shape") else f"({len(leaf)},)" for leaf in leaves(tree)
+        )
         raise UserError(f"All arrays need the same first dimension (examples); got shapes {shapes}.")
     return tree
 

@@ -263,11 +263,11 @@ def test_a_search_that_is_cut_goes_on_to_the_same_answer(
     settings: dict[str, Any] = {"target": "target", "rule": "sgd", "lr": "auto", "schedule": "auto", **SMALL}
     path, made, real = table(tmp_path), [], Update.apply
 
-    def counted(self: Update, loss: Any, measure: bool) -> Any:
+    def counted(self: Update, loss: Any, examples: int, measure: bool) -> Any:
         made.append(1)
         if len(made) == at:
             raise KeyboardInterrupt
-        return real(self, loss, measure)
+        return real(self, loss, examples, measure)
 
     monkeypatch.setattr(Update, "apply", counted)
     at = -1

@@ -130,7 +130,12 @@ def remains(out: Path) -> dict[str, Any]:
     lines = (out / "metrics.csv").read_text().splitlines()
     rows = [[field for i, field in enumerate(line.split(",")) if i != 2] for line in lines]
     tensors = {name: t.numpy().tobytes() for name, t in held.items()}
-    return {"step": saved.step, "tensors": tensors, "numbers": json.dumps(numbers), "rows": rows}
+    return {
+        "step": saved.step,
+        "tensors": tensors,
+        "numbers": json.dumps(numbers, sort_keys=True),
+        "rows": rows,
+    }
 
 
 def compare(alone: Path, killed: Path) -> list[str]:

@@ -62,7 +62,7 @@ def zero_but(at):
         ({"warmup": "5s"}, "warmup must be in steps or epochs"),
         ({"budget": "1e400 epochs"}, "budget is too large"),
         ({"budget": "0s"}, "A budget of 0 seconds trains nothing"),
-        ({"format": 2}, "'format' cannot be 2"),
+        ({"format": 3}, "'format' cannot be 3"),
         ({"val": (X[:, :2], y)}, r"2 channels or columns; the training data had 3"),
         ({"sample_weight": zero_but(3)}, "add up to 0"),
         ({"sample_weight": np.full(N, 1e300)}, "add up to inf"),

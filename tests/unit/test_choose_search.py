@@ -106,7 +106,7 @@ def test_a_free_schedule_ships_an_average_that_the_race_has_begun() -> None:
     run = fit((X, y), "1200 steps", **settings)
     last = checkpoint.read(max((run.folder / "checkpoints").glob("step-*")))
     assert chosen(run)["average"] == told(run, "average").decided == constants.WATCHED
-    assert last.part("average")["updates"] == last.step, "it was not begun anew where the search ended"
+    assert last.parts["average"]["updates"] == last.step, "it was not begun anew where the search ended"
     assert "average" not in chosen(fit((X, y), "1200 steps", average=0.9, **settings))
 
 

@@ -69,7 +69,7 @@ def test_a_recipe_needs_data():
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"format = 2\ndata = 'digits'", "format 2; this version of steepest reads format 1"),
+        (b"format = 3\ndata = 'digits'", "format 3; this version of steepest reads"),
         (b"data = ", "is not a recipe"),
         (b"\xff\xfe", "is not a recipe"),
     ],

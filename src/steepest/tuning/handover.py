@@ -120,8 +120,9 @@ def _forget_states(place: Path) -> None:
 def _handed_over(snapshot: Snapshot, seconds: float, averaged: bool) -> Snapshot:
     """The state of a candidate as that of a run, which has spent so many seconds, and goes on with the
     average that it was scored by. Rates, betas and decays are of the run's optimizer: they are chosen."""
+    scored = {"average": snapshot.parts["trial"]["average"]} if averaged else {}  # else the run's own, if any
     return snapshot.having(
-        average=snapshot.parts["trial"]["average"] if averaged else None,
+        **scored,
         optimizer=snapshot.parts["optimizer"] | {"groups": None},
         progress=snapshot.progress | {"seconds": seconds},
         trial=None,
